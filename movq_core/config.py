@@ -1,0 +1,136 @@
+"""Shapes of the two models, and the named presets; frozen and torch-free."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class MoVQConfig(BaseModel):
+    """Stage 1, the tokenizer.
+
+    Pixels are folded `patch_size` to a side into channels, then halved `len(channel_multipliers) - 1`
+    times; the grid is `image_size / downsampling_factor` to a side. `z` has `code_channels * code_dim`
+    channels, cut into `code_channels` sub-vectors that share one codebook.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: int = Field(default=256, ge=8)  # pixels to a side in training
+    patch_size: int = Field(default=1, ge=1)
+    base_channels: int = Field(default=128, ge=1)
+    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    encoder_blocks: int = Field(default=2, ge=1)  # residual blocks a level
+    decoder_blocks: int = Field(default=3, ge=1)
+    attention_levels: tuple[int, ...] = (4,)  # 0 is the finest level
+    middle_attention: bool = True
+    code_channels: int = Field(default=4, ge=1)
+    code_dim: int = Field(default=64, ge=1)  # the paper's value is inferred
+    codebook_size: int = Field(default=1024, ge=2)
+    norm_groups: int = Field(default=32, ge=1)
+    decoder_norm: Literal["spatial", "group"] = "spatial"  # "group": the plain VQGAN decoder
+    norm_affine: bool = True  # GroupNorm's own weight and bias beside the modulation
+
+    @property
+    def z_channels(self) -> int:
+        return self.code_channels * self.code_dim
+
+    @property
+    def downsampling_factor(self) -> int:
+        return int(self.patch_size * 2 ** (len(self.channel_multipliers) - 1))
+
+    @property
+    def grid_size(self) -> int:
+        """Codes to a side of a training image."""
+        return self.image_size // self.downsampling_factor
+
+    @property
+    def bits_per_code(self) -> float:
+        return math.log2(self.codebook_size)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.image_size % self.downsampling_factor:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of {self.downsampling_factor}"
+            )
+        if any(self.base_channels * m % self.norm_groups for m in self.channel_multipliers):
+            raise ValueError("norm_groups must divide the channels of every level")
+        return self
+
+
+class MaskGITConfig(BaseModel):
+    """Stage 2, the prior: a bidirectional transformer over a grid of `grid_size` squared positions.
+
+    `num_classes` classes and one null class (index `num_classes`), for guidance and for
+    unconditional images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code_channels: int = Field(default=4, ge=1)
+    codebook_size: int = Field(default=1024, ge=2)
+    grid_size: int = Field(default=16, ge=1)
+    num_classes: int = Field(default=1000, ge=0)
+    width: int = Field(default=1024, ge=1)
+    depth: int = Field(default=24, ge=1)
+    heads: int = Field(default=16, ge=1)  # the paper's value is inferred
+    mlp_ratio: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+    @property
+    def codes_per_image(self) -> int:
+        return self.code_channels * self.grid_size**2
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+MOVQ_PRESETS: dict[str, MoVQConfig] = {
+    # The paper's: 16x16x4 codes of 1024 for 256x256 pixels.
+    "movq-256": MoVQConfig(),
+    # The demo's: two cores train it in an hour; no attention, a patch of 4 as the stem.
+    "emoji-64": MoVQConfig(
+        image_size=64,
+        patch_size=4,
+        base_channels=64,
+        channel_multipliers=(1, 2),
+        decoder_blocks=2,
+        attention_levels=(),
+        middle_attention=False,
+        code_dim=8,
+        codebook_size=512,
+        norm_groups=16,
+        norm_affine=False,
+    ),
+    # Seconds to build and run: for tests.
+    "tiny": MoVQConfig(
+        image_size=16,
+        patch_size=2,
+        base_channels=16,
+        channel_multipliers=(1, 2),
+        encoder_blocks=1,
+        decoder_blocks=1,
+        attention_levels=(1,),
+        code_channels=2,
+        code_dim=4,
+        codebook_size=32,
+        norm_groups=4,
+    ),
+}
+
+MASKGIT_PRESETS: dict[str, MaskGITConfig] = {
+    "imagenet-256": MaskGITConfig(),
+    "ffhq-256": MaskGITConfig(num_classes=0),
+    "emoji-64": MaskGITConfig(
+        codebook_size=512, grid_size=8, num_classes=12, width=256, depth=6, heads=8
+    ),
+    "tiny": MaskGITConfig(
+        code_channels=2, codebook_size=32, grid_size=4, num_classes=3, width=32, depth=2, heads=2
+    ),
+}

@@ -1,0 +1,64 @@
+"""Everything that movq raises on purpose.
+
+    MovqError
+    |-- InvalidRequest        the caller asked for something that is not allowed; says what is
+    |   |-- InvalidImage      the bytes are not an image that we take
+    |   `-- ImageTooLarge     an image, but of more pixels or bytes than we take
+    |-- BundleError           a model folder is missing, incomplete or does not fit
+    |-- BlobNotFound          no bytes are stored under this key
+    |-- JobNotFound           no such job, or its result has expired
+    |-- QueueFull             overload, said at the door; carries `retry_after_s`
+    |-- QueueUnavailable      Redis cannot be reached, or refuses writes
+    |-- JobFailed             a job came to its end without a result
+    `-- DeviceFault           the accelerator is in an unknown state: the process must end
+"""
+
+from __future__ import annotations
+
+
+class MovqError(Exception):
+    """Root of the tree; `str(error)` is a sentence fit for the caller."""
+
+
+class InvalidRequest(MovqError):
+    """The caller asked for something that is not allowed."""
+
+
+class InvalidImage(InvalidRequest):
+    """The bytes are not an image that we take."""
+
+
+class ImageTooLarge(InvalidRequest):
+    """The image has more pixels or bytes than we take."""
+
+
+class BundleError(MovqError):
+    """A model folder is missing, incomplete or does not fit."""
+
+
+class BlobNotFound(MovqError):
+    """No bytes are stored under this key."""
+
+
+class JobNotFound(MovqError):
+    """There is no such job, or its result has expired."""
+
+
+class QueueFull(MovqError):
+    """The queue holds as many images as it may; come back in `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueUnavailable(MovqError):
+    """Redis cannot be reached, or refuses writes."""
+
+
+class JobFailed(MovqError):
+    """A job came to its end without a result."""
+
+
+class DeviceFault(MovqError):
+    """The accelerator is in an unknown state; the process must end."""

@@ -1,0 +1,83 @@
+"""Manifest: what a bundle on disk is, read without torch.
+
+The service reads it for its bounds and class names; `bundle.py` adds the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from movq_core.config import MaskGITConfig, MoVQConfig
+from movq_core.errors import BundleError
+from movq_core.params import SamplingParams
+
+CONFIG_FILE = "config.json"
+LABELS_FILE = "labels.json"
+MOVQ_FILE = "movq.safetensors"
+MASKGIT_FILE = "maskgit.safetensors"
+
+
+class Manifest(BaseModel):
+    """`config.json` and `labels.json` of a bundle.
+
+    `sampling` holds the choices that suit this prior; a request overrides them one by one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    movq: MoVQConfig
+    maskgit: MaskGITConfig | None = None
+    sampling: SamplingParams = SamplingParams()
+    labels: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        prior, tokenizer = self.maskgit, self.movq
+        if prior is None:
+            return self
+        ours = (prior.code_channels, prior.codebook_size, prior.grid_size)
+        theirs = (tokenizer.code_channels, tokenizer.codebook_size, tokenizer.grid_size)
+        if ours != theirs:
+            raise ValueError(f"prior (channels, codebook, grid) {ours} != tokenizer's {theirs}")
+        if len(self.labels) != prior.num_classes:
+            raise ValueError(f"{len(self.labels)} labels for {prior.num_classes} classes")
+        return self
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in `folder`; raises BundleError that names the file at fault."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        labels = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
+        return Manifest.model_validate({**config, "labels": labels})
+    except FileNotFoundError as error:
+        raise BundleError(f"{error.filename} is missing: {folder} is not a bundle") from error
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise BundleError(f"the manifest in {folder} is not valid: {error}") from error
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `config.json` and `labels.json` into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = manifest.model_dump(mode="json", exclude={"labels"})
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    labels = json.dumps(list(manifest.labels), indent=2, ensure_ascii=False)
+    (folder / LABELS_FILE).write_text(labels + "\n", encoding="utf-8")
+
+
+def fingerprint(folder: Path) -> str:
+    """First 12 hex digits of a SHA-256 over the bundle's config, labels and weights."""
+    digest = hashlib.sha256()
+    for name in (CONFIG_FILE, LABELS_FILE, MOVQ_FILE, MASKGIT_FILE):
+        path = folder / name
+        if path.exists():
+            digest.update(name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

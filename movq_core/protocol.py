@@ -1,0 +1,135 @@
+"""What crosses the process boundary between service and worker, as plain JSON.
+
+A job's RQ function name is its `JobKind`'s `function`; its only keyword argument is
+`request`, one of the models below dumped with `model_dump(mode="json")`. Images and codes
+travel as blobs; only their keys stand here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from movq_core.params import SamplingParams
+
+PROTOCOL_VERSION = 1
+QUEUE_NAME = "movq"
+MAX_IMAGES = 16
+
+
+class JobKind(StrEnum):
+    GENERATE = "generate"
+    RECONSTRUCT = "reconstruct"
+    ENCODE = "encode"
+    DECODE = "decode"
+
+    @property
+    def function(self) -> str:
+        """The RQ function name; interpreted by `worker/rq_worker.py`, never imported."""
+        return f"movq.{self.value}"
+
+
+class ImageFormat(StrEnum):
+    PNG = "png"
+    WEBP = "webp"
+    JPEG = "jpeg"
+
+    @property
+    def media_type(self) -> str:
+        return f"image/{self.value}"
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Request(_Message):
+    version: Literal[1] = 1
+
+
+class GenerateRequest(_Request):
+    """`num_images` images of one class; image i uses `derived_seed(sampling.seed, i)`."""
+
+    kind: Literal[JobKind.GENERATE] = JobKind.GENERATE
+    class_id: int | None = Field(default=None, ge=0)  # None: unconditional
+    num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
+    sampling: SamplingParams = SamplingParams()
+    format: ImageFormat = ImageFormat.PNG
+
+
+class ReconstructRequest(_Request):
+    """Encode the PNG under `image_key` and decode its codes at the size that went in."""
+
+    kind: Literal[JobKind.RECONSTRUCT] = JobKind.RECONSTRUCT
+    image_key: str
+    format: ImageFormat = ImageFormat.PNG
+
+
+class EncodeRequest(_Request):
+    """The codes of the PNG under `image_key`, written as a `CodesDocument` blob."""
+
+    kind: Literal[JobKind.ENCODE] = JobKind.ENCODE
+    image_key: str
+
+
+class DecodeRequest(_Request):
+    """The image of the `CodesDocument` under `codes_key`."""
+
+    kind: Literal[JobKind.DECODE] = JobKind.DECODE
+    codes_key: str
+    format: ImageFormat = ImageFormat.PNG
+
+
+Request = GenerateRequest | ReconstructRequest | EncodeRequest | DecodeRequest
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
+
+
+def parse_request(data: object) -> Request:
+    """The request in a job's `request` argument.
+
+    Raises pydantic.ValidationError when it is none of ours.
+    """
+    return _REQUEST.validate_python(data)
+
+
+class CodesDocument(_Message):
+    """Codes as JSON: `codes[channel][row][column]`, and the pixels they stand for.
+
+    `height` and `width` are the image's before it was padded to the grid.
+    """
+
+    model: str
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    codes: list[list[list[int]]]
+
+
+class Timings(_Message):
+    """Seconds of a job's life inside the worker."""
+
+    waited_s: float  # admitted by the worker -> first step on the device
+    ran_s: float  # first step -> pixels
+    encoded_s: float  # pixels -> bytes in the blob store
+
+
+class Fidelity(_Message):
+    """How a reconstruction compares with what went in, on 8-bit RGB."""
+
+    psnr_db: float | None  # None: the two are equal (infinite)
+    ssim: float | None  # None: smaller than SSIM's 11 x 11 window
+    codes_bytes: int  # codes packed at log2(codebook_size) bits
+    bits_per_pixel: float
+
+
+class JobOutput(_Message):
+    """What a succeeded job returns: keys of blobs, never bytes."""
+
+    image_keys: list[str] = []
+    seeds: list[int] = []
+    codes_key: str | None = None
+    height: int
+    width: int
+    fidelity: Fidelity | None = None
+    timings: Timings
