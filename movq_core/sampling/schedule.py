@@ -1,0 +1,40 @@
+"""How many codes stay masked after each step: computed once a row, on the host.
+
+The plan holds integers, so no rounding of a device's cosine can ever move a code.
+"""
+
+from __future__ import annotations
+
+import math
+
+from movq_core.params import MaskSchedule
+
+
+def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
+    """Share of codes still masked at `progress` (0 to 1): 1 at the start, 0 at the end.
+
+    cosine: Chang et al. 2022. arccos: Besnier and Chen 2023. linear: the same number a step.
+    """
+    match schedule:
+        case MaskSchedule.COSINE:
+            return math.cos(progress * math.pi / 2)
+        case MaskSchedule.ARCCOS:
+            return math.acos(progress) / (math.pi / 2)
+        case MaskSchedule.LINEAR:
+            return 1.0 - progress
+
+
+def mask_plan(schedule: MaskSchedule, steps: int, masked: int) -> tuple[int, ...]:
+    """Codes masked after each of `steps` steps, of `masked` at the start; the last is 0.
+
+    `floor(masked * ratio)`, clamped to [1, masked before - 1] (maskgit's `parallel_decode.py`): each step
+    settles at least one code and leaves at least one. With more steps than codes, the last one is drawn
+    again until the last step.
+    """
+    plan: list[int] = []
+    before = masked
+    for step in range(1, steps):
+        wanted = math.floor(masked * mask_ratio(schedule, step / steps))
+        before = max(1, min(wanted, before - 1))
+        plan.append(before)
+    return (*plan, 0)
