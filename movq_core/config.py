@@ -128,7 +128,7 @@ MASKGIT_PRESETS: dict[str, MaskGITConfig] = {
     "imagenet-256": MaskGITConfig(),
     "ffhq-256": MaskGITConfig(num_classes=0),
     "emoji-64": MaskGITConfig(
-        codebook_size=512, grid_size=8, num_classes=12, width=256, depth=6, heads=8
+        codebook_size=512, grid_size=8, num_classes=14, width=256, depth=6, heads=8
     ),
     "tiny": MaskGITConfig(
         code_channels=2, codebook_size=32, grid_size=4, num_classes=3, width=32, depth=2, heads=2

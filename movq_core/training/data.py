@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def base_weights(bases: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Probabilities (N,) with which each distinct base is drawn equally often."""
+    _, inverse, counts = np.unique(bases, return_inverse=True, return_counts=True)
+    weights: NDArray[np.float64] = 1.0 / counts[inverse] / len(counts)
+    return weights
+
+
 @dataclass(frozen=True)
 class EmojiSet:
     """`images` (N, S, S, 4) uint8 RGBA; `classes` (N,), -1 for none; `bases`, `names` (N,)."""
@@ -25,14 +32,11 @@ class EmojiSet:
     def one_per_base(self) -> EmojiSet:
         """The first picture of each base: variants of one drawing count once in a figure."""
         _, first = np.unique(self.bases, return_index=True)
-        keep = np.sort(first)
-        return EmojiSet(self.images[keep], self.classes[keep], self.bases[keep], self.names[keep])
+        return self.select(np.sort(first))
 
-    def base_weights(self) -> NDArray[np.float64]:
-        """Probabilities (N,) that draw each base equally often, whatever the number of its variants."""
-        _, inverse, counts = np.unique(self.bases, return_inverse=True, return_counts=True)
-        weights: NDArray[np.float64] = 1.0 / counts[inverse] / len(counts)
-        return weights
+    def select(self, which: NDArray[Any]) -> EmojiSet:
+        """The pictures at the indices, or where the booleans, `which` say."""
+        return EmojiSet(self.images[which], self.classes[which], self.bases[which], self.names[which])
 
 
 def load_emoji(folder: Path, split: str) -> EmojiSet:
@@ -91,7 +95,7 @@ class TokenizerBatches:
 
     @cached_property
     def emoji_weights(self) -> NDArray[np.float64]:
-        return self.emoji.base_weights()
+        return base_weights(self.emoji.bases)
 
     def draw(self, rng: np.random.Generator) -> Tensor:
         """One batch (B, 3, S, S) in [-1, 1]."""

@@ -1,0 +1,48 @@
+"""Make a bundle of checkpoints: `python -m movq_core.training.export --help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from movq_core.bundle import ModelBundle
+from movq_core.config import MaskGITConfig, MoVQConfig
+from movq_core.manifest import Manifest, fingerprint
+from movq_core.models.maskgit import MaskGIT
+from movq_core.models.movq import MoVQ
+from movq_core.params import SamplingParams
+from movq_core.training.classes import LABELS
+from movq_core.training.common import load_checkpoint
+
+# What suited the demo's prior when its samples were looked at; a request may choose otherwise.
+DEMO_SAMPLING = SamplingParams(steps=16, temperature=0.9, choice_temperature=2.0, guidance_scale=3.0)
+
+
+def main(
+    movq: Annotated[Path, typer.Option(help="the tokenizer's checkpoint")] = Path("runs/movq/checkpoint.pt"),
+    maskgit: Annotated[Path | None, typer.Option(help="the prior's checkpoint")] = None,
+    out: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji-64"),
+) -> None:
+    """Write the averaged weights as a bundle named after its folder; without a prior it still reconstructs."""
+    state = load_checkpoint(movq)
+    config = MoVQConfig.model_validate(state["config"])
+    tokenizer = MoVQ(config)
+    tokenizer.load_state_dict(state["ema"])
+    manifest = Manifest(name=out.name, movq=config)
+    prior = None
+    if maskgit is not None:
+        state = load_checkpoint(maskgit)
+        prior_config = MaskGITConfig.model_validate(state["config"])
+        prior = MaskGIT(prior_config)
+        prior.load_state_dict(state["ema"])
+        manifest = Manifest(
+            name=out.name, movq=config, maskgit=prior_config, sampling=DEMO_SAMPLING, labels=LABELS
+        )
+    ModelBundle(manifest, tokenizer.eval(), prior.eval() if prior else None).save(out)
+    typer.echo(f"{out}: fingerprint {fingerprint(out)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
