@@ -1,0 +1,67 @@
+"""StandInEngine: the engine's interface without a model, held by a gate until a test opens it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from movq_core.params import derived_seed
+from movq_core.protocol import GenerateRequest
+from worker.work import Cancel, Outcome, Work
+
+SIZE = 8  # pixels to a side
+
+
+class StandInEngine:
+    """One thread; answers each Work with one Outcome once `gate` is set.
+
+    `raises` maps a class id to the error that its job ends with.
+    """
+
+    def __init__(self) -> None:
+        self.inbox: SimpleQueue[Work | Cancel] = SimpleQueue()
+        self.outbox: SimpleQueue[Outcome] = SimpleQueue()
+        self.gate = threading.Event()
+        self.raises: dict[int, Exception] = {}
+        self.ran: list[str] = []  # job ids whose images were made, in order
+        self.waiting: dict[str, Work] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._take(self.inbox.get(timeout=0.01))
+            except Empty:
+                pass
+            if self.gate.is_set() and self.inbox.empty():
+                for job_id in list(self.waiting):
+                    self._finish(self.waiting.pop(job_id))
+
+    def _take(self, message: Work | Cancel) -> None:
+        if isinstance(message, Work):
+            self.waiting[message.job_id] = message
+        elif work := self.waiting.pop(message.job_id, None):
+            self.outbox.put(Outcome(work, cancelled=True))
+
+    def _finish(self, work: Work) -> None:
+        request = work.request
+        assert isinstance(request, GenerateRequest)
+        if error := self.raises.get(request.class_id or 0):
+            self.outbox.put(Outcome(work, error=error))
+            return
+        seeds = tuple(derived_seed(request.sampling.seed, i) for i in range(request.num_images))
+        images = tuple(np.full((SIZE, SIZE, 3), seed % 256, dtype=np.uint8) for seed in seeds)
+        now_s = time.monotonic()
+        self.ran.append(work.job_id)
+        self.outbox.put(Outcome(work, images=images, seeds=seeds, started_s=now_s, finished_s=now_s))

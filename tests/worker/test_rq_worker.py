@@ -1,0 +1,458 @@
+"""The RQ worker against a real server: one owner for each job, whatever happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from rq import Queue, Retry
+from rq.command import send_stop_execution_command
+from rq.job import Job, JobStatus
+from rq.results import Result
+from stand_in_engine import StandInEngine
+
+from movq_core.blobs import BlobStore
+from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
+from movq_core.errors import InvalidRequest
+from movq_core.manifest import Manifest
+from movq_core.params import SamplingParams
+from movq_core.protocol import QUEUE_NAME, GenerateRequest, JobOutput
+from worker.intake import Intake
+from worker.metrics import WorkerMetrics
+from worker.pool import ImagePool
+from worker.rq_worker import Lease, RQWorker, connect
+
+TINY = Manifest(
+    name="tiny", movq=MOVQ_PRESETS["tiny"], maskgit=MASKGIT_PRESETS["tiny"], labels=("a", "b", "c")
+)
+
+
+class Shop:
+    """A queue seen from outside: what a service would do, and what must hold afterwards."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = Redis.from_url(url)
+        self.queue = Queue(QUEUE_NAME, connection=self.redis, serializer="json")
+
+    def submit(self, request: GenerateRequest | None = None, *, retries: int = 2, **options: object) -> str:
+        request = request or GenerateRequest()
+        function = str(options.pop("function", request.kind.function))
+        kwargs = options.pop("kwargs", {"request": request.model_dump(mode="json")})
+        job = self.queue.enqueue_call(
+            function,
+            kwargs=kwargs,
+            timeout=options.pop("timeout", 60),
+            result_ttl=600,
+            failure_ttl=600,
+            retry=Retry(max=retries) if retries else None,
+            job_id=str(uuid.uuid4()),
+        )
+        assert not options
+        return str(job.id)
+
+    def job(self, job_id: str) -> Job:
+        return Job.fetch(job_id, connection=self.redis, serializer="json")
+
+    def status(self, job_id: str) -> JobStatus:
+        return self.job(job_id).get_status()
+
+    def output(self, job_id: str) -> JobOutput:
+        return JobOutput.model_validate(self.job(job_id).return_value())
+
+    def error(self, job_id: str) -> str | None:
+        result = self.job(job_id).latest_result()
+        return result.exc_string if result else None
+
+    def all_are(self, job_ids: list[str], status: JobStatus) -> Callable[[], bool]:
+        return lambda: all(self.status(job_id) is status for job_id in job_ids)
+
+    def started(self) -> int:
+        return int(self.redis.zcard(self.queue.started_job_registry.key))
+
+    def assert_at_rest(self, job_ids: list[str]) -> None:
+        """Every job in exactly one final state with one result; nothing left in between."""
+        for job_id in job_ids:
+            assert self.status(job_id) in (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED)
+            assert Result.count(self.job(job_id)) == 1
+        assert self.started() == 0
+        assert self.redis.llen(self.queue.intermediate_queue_key) == 0
+        assert self.queue.count == 0
+
+
+class Crew:
+    """One worker with a stand-in engine."""
+
+    def __init__(self, url: str, blobs: BlobStore, **options: float) -> None:
+        self.metrics = WorkerMetrics()
+        self.engine = StandInEngine()
+        self.pool = ImagePool(blobs, TINY, self.metrics, threads=2)
+        self.worker = connect(url, lease_s=int(options.pop("lease_s", 15)))
+        self.worker.open()
+        self.intake = Intake(
+            self.worker,
+            self.pool,
+            self.engine.inbox,
+            self.engine.outbox,
+            self.metrics,
+            credits=int(options.pop("credits", 12)),
+            renew_s=options.pop("renew_s", 0.2),
+            grace_s=options.pop("grace_s", 5.0),
+        )
+        assert not options
+
+    def start(self) -> None:
+        self.engine.start()
+        self.intake.start()
+
+    def stop(self) -> None:
+        self.intake.drain()
+        self.intake.join(10)
+        assert not self.intake.is_alive()
+        self.engine.stop(5)
+        self.pool.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+def shop(redis_url: str) -> Iterator[Shop]:
+    shop = Shop(redis_url)
+    yield shop
+    shop.redis.close()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(str(tmp_path))
+
+
+@pytest.fixture
+def hire(redis_url: str, blobs: BlobStore) -> Iterator[Callable[..., Crew]]:
+    crews: list[Crew] = []
+
+    def make(**options: float) -> Crew:
+        crew = Crew(redis_url, blobs, **options)
+        crews.append(crew)
+        crew.start()
+        return crew
+
+    yield make
+    for crew in crews:
+        crew.engine.gate.set()
+        crew.stop()
+
+
+@contextmanager
+def bare_worker(url: str, lease_s: int = 15) -> Iterator[RQWorker]:
+    """A worker without a loop, to put it exactly where it hurts."""
+    worker = connect(url, lease_s=lease_s)
+    worker.open()
+    yield worker
+    worker.close()
+
+
+def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def expire_leases(shop: Shop) -> None:
+    """As if the owner had been dead for longer than its lease."""
+    key = shop.queue.started_job_registry.key
+    for member in shop.redis.zrange(key, 0, -1):
+        shop.redis.zadd(key, {member: 1})
+
+
+def test_a_job_becomes_an_image(shop: Shop, hire: Callable[..., Crew], blobs: BlobStore) -> None:
+    crew = hire()
+    crew.engine.gate.set()
+    job_id = shop.submit(GenerateRequest(num_images=3, sampling=SamplingParams(seed=7)))
+    until(shop.all_are([job_id], JobStatus.FINISHED))
+    output = shop.output(job_id)
+    assert output.seeds[0] == 7
+    assert len(set(output.seeds)) == 3
+    assert [blobs.get(key)[:4] for key in output.image_keys] == [b"\x89PNG"] * 3
+    assert (output.height, output.width) == (8, 8)
+    shop.assert_at_rest([job_id])
+    assert crew.metric("movq_images_total", kind="generate") == 3
+    assert crew.metric("movq_jobs_completed_total", kind="generate", outcome="succeeded") == 1
+
+
+def test_many_jobs_are_in_flight_at_once_and_no_more_than_the_credits(
+    shop: Shop, hire: Callable[..., Crew]
+) -> None:
+    crew = hire(credits=5)
+    job_ids = [shop.submit() for _ in range(8)]
+    until(lambda: len(crew.engine.waiting) == 5)
+    time.sleep(0.1)
+    assert shop.started() == 5
+    assert shop.queue.count == 3
+    crew.engine.gate.set()
+    until(shop.all_are(job_ids, JobStatus.FINISHED))
+    shop.assert_at_rest(job_ids)
+    assert crew.engine.ran == job_ids
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"function": "os.system"}, "unknown function 'os.system'"),
+        ({"kwargs": {"request": {"kind": "generate", "class_id": -1}}}, "class_id"),
+        ({"kwargs": {}}, "not valid"),
+        ({"function": "movq.decode"}, "given a request of kind generate"),
+    ],
+)
+def test_a_poison_job_fails_alone_and_at_once(
+    shop: Shop, hire: Callable[..., Crew], options: dict[str, object], said: str
+) -> None:
+    crew = hire()
+    crew.engine.gate.set()
+    poison = shop.submit(**options)
+    healthy = shop.submit()
+    until(shop.all_are([healthy], JobStatus.FINISHED))
+    until(shop.all_are([poison], JobStatus.FAILED))
+    error = shop.error(poison)
+    assert error is not None
+    assert said in error
+    assert "Traceback" not in error
+    shop.assert_at_rest([poison, healthy])
+
+
+def test_a_pickled_job_is_never_unpickled(shop: Shop, hire: Callable[..., Crew]) -> None:
+    hire()
+    job = Queue(QUEUE_NAME, connection=shop.redis).enqueue("os.getpid", job_id=str(uuid.uuid4()))
+    until(shop.all_are([job.id], JobStatus.FAILED))
+    assert shop.error(job.id) == "the job's data is not JSON"
+
+
+def test_a_record_that_is_no_job_does_not_block_the_queue(shop: Shop, hire: Callable[..., Crew]) -> None:
+    shop.redis.hset("rq:job:broken", mapping={"data": b"{}", "created_at": "yesterday", "status": "queued"})
+    shop.redis.rpush(shop.queue.key, "broken", "absent")
+    job_id = shop.submit()
+    hire().engine.gate.set()
+    until(shop.all_are([job_id], JobStatus.FINISHED))
+
+
+def test_our_errors_are_final_and_others_are_tried_again(shop: Shop, hire: Callable[..., Crew]) -> None:
+    crew = hire()
+    crew.engine.raises = {1: InvalidRequest("class 1 is shut"), 2: RuntimeError("secret detail")}
+    crew.engine.gate.set()
+    refused = shop.submit(GenerateRequest(class_id=1))
+    broken = shop.submit(GenerateRequest(class_id=2), retries=2)
+    healthy = shop.submit()
+    until(shop.all_are([refused, broken], JobStatus.FAILED))
+    until(shop.all_are([healthy], JobStatus.FINISHED))
+    assert shop.error(refused) == "class 1 is shut"
+    assert shop.error(broken) == "internal error (RuntimeError)"
+    assert crew.metric("movq_jobs_completed_total", kind="generate", outcome="retried") == 2
+    shop.assert_at_rest([refused, broken, healthy])
+
+
+def test_stop_ends_exactly_one_of_many(shop: Shop, hire: Callable[..., Crew]) -> None:
+    crew = hire()
+    job_ids = [shop.submit() for _ in range(4)]
+    until(lambda: len(crew.engine.waiting) == 4)
+    time.sleep(2.2)  # the listener has woken without a message at least once
+    third = job_ids[2]
+    (execution_id,) = shop.job(third).execution_registry.get_execution_ids()
+    send_stop_execution_command(shop.redis, third, execution_id)
+    until(shop.all_are([third], JobStatus.STOPPED))
+    assert len(crew.engine.waiting) == 3
+    crew.engine.gate.set()
+    rest = [job_id for job_id in job_ids if job_id != third]
+    until(shop.all_are(rest, JobStatus.FINISHED))
+    shop.assert_at_rest(job_ids)
+
+
+def test_a_malformed_command_does_not_kill_the_listener(shop: Shop, hire: Callable[..., Crew]) -> None:
+    crew = hire()
+    job_id = shop.submit()
+    until(lambda: len(crew.engine.waiting) == 1)
+    for payload in (b"\xff", b"[]", b"{}", b'{"command": "kill-horse"}'):
+        shop.redis.publish(crew.worker.pubsub_channel_name, payload)
+    shop.redis.publish(crew.worker.pubsub_channel_name, f'{{"command": "stop-job", "job_id": "{job_id}"}}')
+    until(shop.all_are([job_id], JobStatus.STOPPED))
+
+
+def test_a_job_cancelled_while_queued_is_not_run(shop: Shop, redis_url: str) -> None:
+    """CANCELED between LMOVE and the claim: RQ alone would overwrite it by STARTED."""
+    with bare_worker(redis_url) as worker:
+        job_id = shop.submit()
+        job = Queue.dequeue_any([worker.queue], None, worker.connection, serializer=worker.serializer)[0]
+        shop.job(job_id).cancel()
+        assert worker._claim(job) is None
+        assert shop.status(job_id) is JobStatus.CANCELED
+        assert shop.redis.llen(shop.queue.intermediate_queue_key) == 0
+
+
+def test_a_job_cancelled_behind_the_workers_back_is_dropped(shop: Shop, hire: Callable[..., Crew]) -> None:
+    crew = hire()
+    job_id = shop.submit()
+    until(lambda: len(crew.engine.waiting) == 1)
+    shop.job(job_id).cancel()
+    until(lambda: not crew.engine.waiting)
+    assert shop.status(job_id) is JobStatus.CANCELED
+    assert shop.started() == 0
+
+
+def test_a_job_that_takes_too_long_fails_alone(shop: Shop, hire: Callable[..., Crew]) -> None:
+    hire()
+    job_id = shop.submit(timeout=1)
+    until(shop.all_are([job_id], JobStatus.FAILED))
+    assert shop.error(job_id) == "took longer than 1 s"
+    shop.assert_at_rest([job_id])
+
+
+def test_a_dead_workers_job_runs_again_and_spends_a_retry(
+    shop: Shop, redis_url: str, hire: Callable[..., Crew]
+) -> None:
+    with bare_worker(redis_url) as dead:
+        job_id = shop.submit(retries=2)
+        assert dead.take() is not None
+        expire_leases(shop)
+        crew = hire()
+        crew.engine.gate.set()
+        until(shop.all_are([job_id], JobStatus.FINISHED))
+        assert shop.job(job_id).retries_left == 1
+        assert crew.metric("movq_jobs_recovered_total", reason="lease") == 1
+
+
+def test_a_job_that_lost_its_last_worker_fails_clearly(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as worker:
+        job_id = shop.submit(retries=0)
+        claim = worker.take()
+        assert claim is not None
+        expire_leases(shop)
+        assert worker.reap() == {"lease": 0, "exhausted": 1, "stranded": 0}
+        assert shop.status(job_id) is JobStatus.FAILED
+        assert "no retry is left" in (shop.error(job_id) or "")
+        # Its late owner finds the lease lost and must not add a second result.
+        assert worker.fail(claim, "late", retry=False) is Lease.LOST
+        shop.assert_at_rest([job_id])
+
+
+def test_a_lost_lease_cannot_finish_a_job(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as slow, bare_worker(redis_url) as other:
+        job_id = shop.submit()
+        old = slow.take()
+        expire_leases(shop)
+        other.reap()
+        new = other.take()
+        assert old is not None
+        assert new is not None
+        assert slow.renew([old]) == [Lease.LOST]
+        assert slow.stop(old) is Lease.LOST
+        assert shop.status(job_id) is JobStatus.STARTED
+        assert other.stop(new) is Lease.OWNED
+        shop.assert_at_rest([job_id])
+
+
+def test_a_job_reaped_by_many_is_put_back_once(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as one, bare_worker(redis_url) as two:
+        for _ in range(20):
+            shop.submit()
+            assert one.take() is not None
+        expire_leases(shop)
+        found: list[int] = []
+        threads = [
+            threading.Thread(target=lambda worker=worker: found.append(worker.reap()["lease"]))
+            for worker in (one, two)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(found) == 20
+        assert shop.queue.count == 20
+
+
+def test_an_id_left_between_two_lists_comes_back_without_a_retry(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as worker:
+        job_id = shop.submit(retries=2)
+        slow = Queue.dequeue_any([worker.queue], None, worker.connection, serializer=worker.serializer)[0]
+        assert worker.reap()["stranded"] == 0
+        worker._stranded_since_s[job_id] -= 16
+        assert worker.reap()["stranded"] == 1
+        assert shop.queue.job_ids == [job_id]
+        # Its taker was only slow: it must not claim what stands in the queue again.
+        assert worker._claim(slow) is None
+        claim = worker.take()
+        assert claim is not None
+        assert claim.job.retries_left == 2
+
+
+def test_drain_finishes_what_is_in_flight_and_takes_no_more(shop: Shop, hire: Callable[..., Crew]) -> None:
+    crew = hire(credits=4)
+    job_ids = [shop.submit() for _ in range(6)]
+    until(lambda: len(crew.engine.waiting) == 4)
+    crew.intake.drain()
+    time.sleep(0.1)
+    crew.engine.gate.set()
+    crew.intake.join(5)
+    assert not crew.intake.is_alive()
+    assert [shop.status(job_id) for job_id in job_ids] == [JobStatus.FINISHED] * 4 + [JobStatus.QUEUED] * 2
+    assert shop.redis.smembers("rq:workers") == set()
+
+
+def test_drain_hands_back_in_order_what_the_grace_does_not_reach(
+    shop: Shop, hire: Callable[..., Crew]
+) -> None:
+    crew = hire(credits=4, grace_s=0.2)
+    job_ids = [shop.submit() for _ in range(6)]
+    until(lambda: len(crew.engine.waiting) == 4)
+    crew.intake.drain()
+    crew.intake.join(5)
+    assert not crew.intake.is_alive()
+    assert shop.queue.job_ids == job_ids
+    assert [shop.job(job_id).retries_left for job_id in job_ids] == [2] * 6
+    assert shop.started() == 0
+    until(lambda: not crew.engine.waiting)
+
+
+def test_rq_info_counts_the_executions(shop: Shop, hire: Callable[..., Crew]) -> None:
+    crew = hire()
+    for _ in range(3):
+        shop.submit()
+    until(lambda: len(crew.engine.waiting) == 3)
+    worker = crew.worker
+    assert worker.current_execution_count == 3
+    assert shop.redis.hget(worker.key, "state") == b"busy"
+    crew.engine.gate.set()
+    until(lambda: shop.redis.hget(worker.key, "state") == b"idle")
+    assert worker.current_execution_count == 0
+
+
+def test_a_worker_is_known_again_to_a_redis_that_came_back_empty(
+    shop: Shop, hire: Callable[..., Crew]
+) -> None:
+    crew = hire()
+    until(lambda: shop.redis.exists(crew.worker.key) == 1)
+    shop.redis.flushall()
+    until(lambda: shop.redis.sismember("rq:workers", crew.worker.key))
+    job_id = shop.submit()
+    crew.engine.gate.set()
+    until(shop.all_are([job_id], JobStatus.FINISHED))
+
+
+def test_a_row_whose_job_redis_forgot_is_dropped_and_runs_anew(shop: Shop, hire: Callable[..., Crew]) -> None:
+    """An AOF written each second may lose the claim: the job stands in the queue again."""
+    crew = hire(renew_s=60.0)
+    job_id = shop.submit()
+    until(lambda: len(crew.engine.waiting) == 1)
+    shop.redis.delete(shop.queue.started_job_registry.key)
+    shop.redis.hset(Job.key_for(job_id), "status", "queued")
+    shop.redis.rpush(shop.queue.key, job_id)
+    until(lambda: crew.metric("movq_leases_lost_total") == 1)
+    crew.engine.gate.set()
+    until(shop.all_are([job_id], JobStatus.FINISHED))
+    shop.assert_at_rest([job_id])
+    assert crew.engine.ran == [job_id]

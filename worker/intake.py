@@ -1,0 +1,324 @@
+"""Intake: the thread that stands between the queue and the engine.
+
+It takes jobs while it has credits, lets the pool load them, gives them to the engine, lets the pool
+store what comes back, and ends each job on its own. It is the one writer of its table, and the only
+thread that calls `RQWorker`; the engine never waits for Redis.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+import structlog
+
+from movq_core.errors import DeviceFault, MovqError, QueueUnavailable
+from movq_core.protocol import GenerateRequest, JobOutput, Request
+from worker.metrics import WorkerMetrics
+from worker.pool import ImagePool
+from worker.rq_worker import Claim, Lease, RQWorker
+from worker.work import Cancel, Outcome, Work
+
+TICK_S = 0.005  # the longest pause between two looks at the queue while rows are running
+IDLE_BLOCK_S = 1  # with nothing in flight, Redis wakes us
+REAP_EVERY_S = 4.0
+MAX_BACKOFF_S = 1.0
+
+log = structlog.get_logger("movq.intake")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job shall end; `failed` with `retry` runs again while the job has retries."""
+
+    how: Literal["succeeded", "failed", "stopped"]
+    output: JobOutput | None = None
+    message: str = ""
+    retry: bool = False
+
+
+@dataclass(eq=False)
+class InFlight:
+    """One claimed job. `work` is set while the engine has it; `verdict` beats what the engine says."""
+
+    claim: Claim
+    kind: str
+    images: int
+    taken_s: float
+    work: Work | None = None
+    verdict: Ending | None = None
+    ending: Ending | None = None
+
+
+class Intake:
+    """Owns every job between the queue and its end."""
+
+    def __init__(
+        self,
+        worker: RQWorker,
+        pool: ImagePool,
+        inbox: SimpleQueue[Work | Cancel],
+        outbox: SimpleQueue[Outcome],
+        metrics: WorkerMetrics,
+        *,
+        credits: int,
+        renew_s: float = 3.0,
+        grace_s: float = 25.0,
+    ) -> None:
+        self._worker = worker
+        self._pool = pool
+        self._inbox = inbox
+        self._outbox = outbox
+        self._metrics = metrics
+        self._credits = credits  # images in flight: the engine's rows and a few more
+        self._renew_every_s = renew_s
+        self._grace_s = grace_s
+        self._table: dict[str, InFlight] = {}
+        self._ready: deque[InFlight] = deque()  # ended by the engine, not yet in Redis
+        self._loaded: SimpleQueue[tuple[InFlight, Future[Work]]] = SimpleQueue()
+        self._stored: SimpleQueue[tuple[InFlight, Future[JobOutput]]] = SimpleQueue()
+        self._renew_at_s = self._reap_at_s = 0.0
+        self._draining = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="movq-intake", daemon=True)
+
+    # -- called by the main thread --------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Take no more; finish what is in flight within the grace, hand the rest back, end."""
+        self._draining.set()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        backoff_s = grace_until_s = 0.0
+        while True:
+            if self._draining.is_set():
+                grace_until_s = grace_until_s or time.monotonic() + self._grace_s
+                if not self._table or time.monotonic() >= grace_until_s:
+                    break
+            try:
+                self._tick()
+                backoff_s = 0.0
+            except QueueUnavailable as error:
+                # The rows stay on the device. Leases are proved first thing when Redis is back.
+                self._renew_at_s = 0.0
+                self._metrics.redis_error()
+                backoff_s = min(MAX_BACKOFF_S, 2 * backoff_s or 0.1)
+                log.warning("redis is away", error=str(error), in_flight=len(self._table))
+                time.sleep(backoff_s)
+        self._leave()
+
+    def _tick(self) -> None:
+        if time.monotonic() >= self._renew_at_s:
+            self._renew()
+        if time.monotonic() >= self._reap_at_s:
+            self._reap()
+        self._collect()
+        self._settle_ready()
+        self._admit()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Sleep until something happens, or nearly so."""
+        if self._table or self._worker.suspended:
+            try:
+                self._on_outcome(self._outbox.get(timeout=TICK_S))
+            except Empty:
+                return
+        elif not self._draining.is_set() and (claim := self._worker.take(IDLE_BLOCK_S)):
+            self._begin(claim)
+
+    def _leave(self) -> None:
+        """Hand back, oldest last so that it stands first in the queue; unregister."""
+        handed_back = 0
+        try:
+            self._settle_ready()
+            for entry in reversed(self._table.values()):
+                self._cancel(entry)
+                handed_back += self._worker.give_back(entry.claim)
+            self._metrics.recovered("handed_back", handed_back)
+            self._worker.close()
+        except QueueUnavailable as error:
+            log.warning("redis is away; what is in flight comes back by its leases", error=str(error))
+        log.info("drained", handed_back=handed_back)
+
+    # -- leases ---------------------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        entries = list(self._table.values())
+        leases = self._worker.renew([entry.claim for entry in entries])
+        for entry, lease in zip(entries, leases, strict=True):
+            if lease is not Lease.OWNED:
+                self._drop(entry, lease)
+                self._worker.forget(entry.claim)
+        self._renew_at_s = time.monotonic() + self._renew_every_s
+
+    def _reap(self) -> None:
+        for reason, jobs in self._worker.reap().items():
+            if jobs:
+                self._metrics.recovered(reason, jobs)
+                log.info("recovered jobs of a lost worker", reason=reason, jobs=jobs)
+        self._reap_at_s = time.monotonic() + REAP_EVERY_S
+
+    def _drop(self, entry: InFlight, lease: Lease) -> None:
+        """The job is not ours any more: free its rows and say nothing to Redis."""
+        self._table.pop(entry.claim.job_id, None)
+        self._cancel(entry)
+        if lease is Lease.LOST:
+            self._metrics.lease_lost()
+        else:
+            self._metrics.completed(entry.kind, lease.value, time.monotonic() - entry.taken_s)
+        log.info("dropped a job", job_id=entry.claim.job_id, lease=lease.value)
+
+    def _cancel(self, entry: InFlight) -> None:
+        if entry.work is not None:
+            self._inbox.put(Cancel(entry.claim.job_id))
+
+    # -- taking ---------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        while not (self._draining.is_set() or self._worker.suspended):
+            if sum(entry.images for entry in self._table.values()) >= self._credits:
+                return
+            claim = self._worker.take()
+            if claim is None:
+                return
+            self._begin(claim)
+
+    def _begin(self, claim: Claim) -> None:
+        self._metrics.taken(claim.waited_s)
+        if stale := self._table.get(claim.job_id):
+            # Redis forgot that we had it (it came back from an older AOF) and gave it to us again.
+            self._drop(stale, Lease.LOST)
+        entry = InFlight(claim, kind="unknown", images=1, taken_s=time.monotonic())
+        self._table[claim.job_id] = entry
+        try:
+            request = claim.request()
+        except MovqError as error:
+            self._end(entry, Ending("failed", message=str(error)))
+            return
+        entry.kind, entry.images = request.kind.value, _images(request)
+        future = self._pool.load(claim.job_id, request)
+        future.add_done_callback(lambda done: self._loaded.put((entry, done)))
+
+    # -- collecting -----------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        while not self._worker.stops.empty():
+            self._on_stop(self._worker.stops.get())
+        while not self._loaded.empty():
+            self._on_loaded(*self._loaded.get())
+        while not self._outbox.empty():
+            self._on_outcome(self._outbox.get())
+        while not self._stored.empty():
+            self._on_stored(*self._stored.get())
+        for entry in self._table.values():
+            self._check_deadline(entry)
+
+    def _on_stop(self, job_id: str) -> None:
+        if entry := self._table.get(job_id):
+            self._condemn(entry, Ending("stopped"))
+
+    def _check_deadline(self, entry: InFlight) -> None:
+        timeout_s = entry.claim.timeout_s
+        if timeout_s is not None and time.monotonic() - entry.taken_s > timeout_s:
+            self._condemn(entry, Ending("failed", message=f"took longer than {timeout_s:g} s"))
+
+    def _condemn(self, entry: InFlight, verdict: Ending) -> None:
+        """The job ends by `verdict`, as soon as the pool or the engine lets go of it."""
+        if entry.verdict is None:
+            entry.verdict = verdict
+            self._cancel(entry)
+
+    def _on_loaded(self, entry: InFlight, done: Future[Work]) -> None:
+        if not self._is_current(entry):
+            return
+        error = done.exception()
+        if ending := entry.verdict or (_failure(error) if error else None):
+            self._end(entry, ending)
+            return
+        entry.work = done.result()
+        self._inbox.put(entry.work)
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        entry = self._table.get(outcome.work.job_id)
+        # Identity, not the id: the outcome may be of an earlier try whose lease was lost.
+        if entry is None or entry.work is not outcome.work:
+            return
+        if isinstance(outcome.error, DeviceFault):
+            return  # The process ends now; the lease runs out, and the job spends a retry.
+        entry.work = None
+        if ending := entry.verdict or (_failure(outcome.error) if outcome.error else None):
+            self._end(entry, ending)
+        elif outcome.cancelled:
+            self._end(entry, Ending("failed", message="the engine dropped the job", retry=True))
+        else:
+            future = self._pool.store(outcome)
+            future.add_done_callback(lambda done: self._stored.put((entry, done)))
+
+    def _on_stored(self, entry: InFlight, done: Future[JobOutput]) -> None:
+        error = done.exception()
+        success = None if error else Ending("succeeded", output=done.result())
+        ending = entry.verdict or success or _failure(error)
+        if self._is_current(entry):
+            self._end(entry, ending)
+
+    def _is_current(self, entry: InFlight) -> bool:
+        return self._table.get(entry.claim.job_id) is entry
+
+    # -- ending ---------------------------------------------------------------------------------
+
+    def _end(self, entry: InFlight, ending: Ending) -> None:
+        entry.ending = ending
+        self._ready.append(entry)
+
+    def _settle_ready(self) -> None:
+        """Tell Redis how jobs ended; one that could not be told stays for the next time."""
+        while self._ready:
+            entry = self._ready[0]
+            if self._is_current(entry):
+                self._settle(entry)
+            self._ready.popleft()
+
+    def _settle(self, entry: InFlight) -> None:
+        ending, claim = entry.ending, entry.claim
+        assert ending is not None, "only ended entries are ready"
+        how = "retried" if ending.retry and claim.has_retries else ending.how
+        if ending.output is not None:
+            lease = self._worker.succeed(claim, ending.output)
+        elif ending.how == "stopped":
+            lease = self._worker.stop(claim)
+        else:
+            log.warning("a job failed", job_id=claim.job_id, error=ending.message, outcome=how)
+            lease = self._worker.fail(claim, ending.message, retry=ending.retry)
+        if lease is not Lease.OWNED:
+            self._drop(entry, lease)
+            return
+        del self._table[claim.job_id]
+        self._metrics.completed(entry.kind, how, time.monotonic() - entry.taken_s)
+
+
+def _images(request: Request) -> int:
+    return request.num_images if isinstance(request, GenerateRequest) else 1
+
+
+def _failure(error: BaseException | None) -> Ending:
+    """What the caller reads; our own errors are sentences and final, others are told in the log."""
+    if isinstance(error, MovqError):
+        return Ending("failed", message=str(error))
+    log.error("a job raised", exc_info=error)
+    return Ending("failed", message=f"internal error ({type(error).__name__})", retry=True)

@@ -1,0 +1,32 @@
+"""WorkerSettings: a worker's environment, MOVQ_*."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Read once, in `__main__`; frozen and validated at birth.
+
+    A lease says "this worker is alive and has this job"; three renewals may fail before it is lost.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MOVQ_", frozen=True, extra="ignore")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    blobs_url: str = "data/blobs"  # a folder, or any fsspec URL; shared with the service
+    model_dir: Path = Path("models/emoji-64")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    rows: int = Field(default=16, ge=1, le=512)  # images on the device at once
+    prefetch: int = Field(default=4, ge=0, le=512)  # images taken beyond `rows`, to refill without a gap
+    pool_threads: int = Field(default=2, ge=1, le=64)
+    lease_s: int = Field(default=15, ge=4, le=300)
+    renew_s: float = Field(default=3.0, gt=0.0)
+    grace_s: float = Field(default=25.0, ge=0.0)  # SIGTERM: seconds to finish what is in flight
+    stalled_s: float = Field(default=120.0, gt=0.0)  # an engine without a step for so long is dead
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: no metrics
