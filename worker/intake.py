@@ -26,7 +26,7 @@ from worker.work import Cancel, Outcome, Work
 
 TICK_S = 0.005  # the longest pause between two looks at the queue while rows are running
 IDLE_BLOCK_S = 1  # with nothing in flight, Redis wakes us
-REAP_EVERY_S = 4.0
+REAP_EVERY_S = 2.0
 MAX_BACKOFF_S = 1.0
 
 log = structlog.get_logger("movq.intake")

@@ -344,11 +344,11 @@ class RQWorker(BaseWorker):
     # -- commands, on the pub/sub thread --------------------------------------------------------
 
     def subscribe(self) -> None:
-        """Listen for commands; wakes each second, so that `unsubscribe` need not wait for Redis."""
+        """Listen for commands; wakes often, so that `unsubscribe` need not wait for Redis."""
         self.pubsub = self.connection.pubsub()  # type: ignore[no-untyped-call]
         self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
         self.pubsub_thread = self.pubsub.run_in_thread(  # type: ignore[assignment]  # RQ says None
-            sleep_time=1, daemon=True, exception_handler=self._pubsub_exception_handler
+            sleep_time=0.25, daemon=True, exception_handler=self._pubsub_exception_handler
         )
 
     def handle_payload(self, message: Any) -> None:

@@ -15,7 +15,9 @@ class WorkerSettings(BaseSettings):
     A lease says "this worker is alive and has this job"; three renewals may fail before it is lost.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MOVQ_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MOVQ_", frozen=True, extra="ignore", protected_namespaces=()
+    )
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     blobs_url: str = "data/blobs"  # a folder, or any fsspec URL; shared with the service
@@ -29,4 +31,5 @@ class WorkerSettings(BaseSettings):
     grace_s: float = Field(default=25.0, ge=0.0)  # SIGTERM: seconds to finish what is in flight
     stalled_s: float = Field(default=120.0, gt=0.0)  # an engine without a step for so long is dead
     metrics_host: str = "127.0.0.1"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_port: int = Field(default=0, ge=0, le=65535)  # 0: no metrics

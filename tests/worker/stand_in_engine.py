@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from queue import Empty, SimpleQueue
@@ -40,10 +41,8 @@ class StandInEngine:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
+            with contextlib.suppress(Empty):
                 self._take(self.inbox.get(timeout=0.01))
-            except Empty:
-                pass
             if self.gate.is_set() and self.inbox.empty():
                 for job_id in list(self.waiting):
                     self._finish(self.waiting.pop(job_id))

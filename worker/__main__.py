@@ -1,0 +1,132 @@
+"""`python -m worker`: the only place that wires a worker, and its watching main thread.
+
+Exit codes: 0 drained on request; 1 something died and the supervisor should start another worker;
+2 this worker can never start as it is configured; 130 a second signal said "at once".
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from importlib.metadata import version
+from types import FrameType
+
+import structlog
+from pydantic import ValidationError
+
+from movq_core.blobs import BlobStore
+from movq_core.errors import BundleError, QueueUnavailable
+from worker.engine import Engine
+from worker.intake import Intake
+from worker.logs import configure_logs
+from worker.metrics import WorkerMetrics
+from worker.model_runner import ModelRunner
+from worker.pool import ImagePool
+from worker.rq_worker import RQWorker, connect
+from worker.settings import WorkerSettings
+
+DIED, MISCONFIGURED, INTERRUPTED = 1, 2, 130
+WATCH_EVERY_S = 0.25
+RECONNECT_EVERY_S = 1.0
+
+log = structlog.get_logger("movq.worker")
+
+
+class StopSignal:
+    """The first SIGTERM or SIGINT asks to drain; a second one ends the process at once.
+
+    At once is safe: the leases run out, and what was in flight runs elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.asked.is_set():
+            os._exit(INTERRUPTED)
+        self.asked.set()
+
+
+def main() -> int:
+    """Load the model, then serve the queue until told to stop."""
+    try:
+        settings = WorkerSettings()
+    except ValidationError as error:
+        sys.stderr.write(f"{error}\n")
+        return MISCONFIGURED
+    configure_logs(settings.log_level)
+    stop = StopSignal()
+    try:
+        runner = ModelRunner(settings.model_dir, settings.rows, settings.device)
+    except BundleError as error:
+        log.critical("the model cannot be loaded", error=str(error))
+        return MISCONFIGURED
+    metrics = WorkerMetrics(model=runner.manifest.name, rows=settings.rows, version=version("movq"))
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port, settings.metrics_host)
+    worker = open_worker(settings, stop)
+    if worker is None:
+        return 0
+    engine = Engine(runner, settings.rows, metrics)
+    pool = ImagePool(BlobStore(settings.blobs_url), runner.manifest, metrics, settings.pool_threads)
+    intake = Intake(
+        worker,
+        pool,
+        engine.inbox,
+        engine.outbox,
+        metrics,
+        credits=settings.rows + settings.prefetch,
+        renew_s=settings.renew_s,
+        grace_s=settings.grace_s,
+    )
+    engine.start()
+    intake.start()
+    log.info("ready", model=runner.manifest.name, rows=settings.rows, name=worker.name)
+    code = watch(engine, intake, stop, settings.stalled_s)
+    engine.stop(timeout_s=5.0)
+    pool.close()
+    return code
+
+
+def open_worker(settings: WorkerSettings, stop: StopSignal) -> RQWorker | None:
+    """A registered worker, once Redis is there; None when we were told to stop before."""
+    while not stop.asked.wait(0):
+        try:
+            worker = connect(settings.redis_url, lease_s=settings.lease_s)
+            worker.open()
+        except QueueUnavailable as error:
+            log.warning("waiting for redis", error=str(error))
+            stop.asked.wait(RECONNECT_EVERY_S)
+        else:
+            return worker
+    return None
+
+
+def watch(engine: Engine, intake: Intake, stop: StopSignal, stalled_s: float) -> int:
+    """Wait for the drain to end; leaves the process when a thread that must live does not.
+
+    A dead engine is not shut down politely: its device may be in any state, and what hangs in it
+    would hang us. The leases run out, and each job in flight spends a retry, for one may be the cause.
+    """
+    while intake.is_alive():
+        intake.join(WATCH_EVERY_S)
+        if stop.asked.is_set():
+            intake.drain()
+        if not engine.is_alive():
+            log.critical("the engine died", exc_info=engine.error)
+            os._exit(DIED)
+        silent_s = time.monotonic() - engine.last_progress_s
+        if silent_s > stalled_s:
+            log.critical("the engine makes no steps", silent_s=round(silent_s, 1))
+            os._exit(DIED)
+    return 0 if stop.asked.is_set() else DIED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
