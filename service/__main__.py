@@ -1,0 +1,42 @@
+"""`python -m service`: the only place that reads the environment (`MOVQ_*`) and wires the parts."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from movq_core.blobs import BlobStore
+from movq_core.errors import BundleError
+from movq_core.manifest import read_manifest
+from service.app import create_app
+from service.jobs import JobStore
+from service.logs import configure_logs
+from service.settings import Settings
+
+
+class EnvironmentSettings(Settings, BaseSettings):
+    """`Settings`, with every field read from `MOVQ_<FIELD>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOVQ_", frozen=True, extra="ignore", protected_namespaces=()
+    )
+
+
+def main() -> int:
+    """Serve until told to stop; 1 when the model's manifest cannot be read."""
+    settings = EnvironmentSettings()
+    configure_logs(settings.log_level)
+    try:
+        manifest = read_manifest(settings.model_dir)
+    except BundleError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    app = create_app(settings, JobStore(settings), BlobStore(settings.blobs_url), manifest)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

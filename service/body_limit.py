@@ -1,0 +1,86 @@
+"""BodyLimit: no request body is read beyond its limit, whatever it claims to be."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import http_problem
+
+DRAIN_S = 2.0
+
+
+class BodyLimit:
+    """ASGI middleware: 413 by Content-Length before a byte is read, else once the count is over.
+
+    After the answer, what the client still sends is thrown away for a moment: closing at once
+    would reset the connection, and the client would never read the answer.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _CountedBody(receive, self._max_bytes)
+        draining_send = _DrainingSend(send, body)
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            body.exceeded = True
+            await http_problem(body.error())(scope, receive, draining_send)
+            return
+        await self._app(scope, body.receive, draining_send)
+
+
+class _CountedBody:
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._received_bytes = 0
+        self.exceeded = False
+
+    def error(self) -> HTTPException:
+        limit_mib = self._max_bytes / 2**20
+        return HTTPException(
+            413,
+            f"The body is too large: at most {limit_mib:.1f} MiB are taken.",
+            headers={"Connection": "close"},
+        )
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received_bytes += len(message.get("body", b""))
+        if self._received_bytes > self._max_bytes:
+            self.exceeded = True
+            raise self.error()
+        return message
+
+    async def drain(self) -> None:
+        """Read and drop the rest, for `DRAIN_S` seconds at most."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while (await self._receive()).get("more_body", False):
+                    pass
+        except TimeoutError:
+            return
+
+
+class _DrainingSend:
+    def __init__(self, send: Send, body: _CountedBody) -> None:
+        self._send = send
+        self._body = body
+
+    async def __call__(self, message: Message) -> None:
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not (is_last and self._body.exceeded):
+            await self._send(message)
+            return
+        await self._send({**message, "more_body": True})
+        await self._body.drain()
+        await self._send({"type": "http.response.body", "body": b""})

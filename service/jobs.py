@@ -1,0 +1,332 @@
+"""JobStore: RQ's own job records, created, read, awaited and cancelled.
+
+The only module of the service that knows Redis and RQ. There is no second job table: what the
+service needs beyond RQ's fields is one more field, `images`, in the job's hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import redis
+import redis.asyncio
+from anyio import to_thread
+from pydantic import ValidationError
+from redis.backoff import NoBackoff
+from redis.retry import Retry as RedisRetry
+from rq import Queue, Retry
+from rq.command import send_stop_execution_command
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.job import Job as RQJob
+from rq.job import JobStatus, parse_job_id
+from rq.registry import CanceledJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.results import Result
+from rq.utils import now, str_to_date, utcformat
+from rq.worker_registration import get_keys
+
+from movq_core.errors import JobNotFound, QueueUnavailable
+from movq_core.protocol import QUEUE_NAME, JobOutput, Request, parse_request
+from service.admission import Admission, Load
+from service.failures import failure_sentence
+from service.job import Job, Status, images_of
+from service.settings import Settings
+
+SERIALIZER = "json"  # never pickle: it runs code for whoever can write to Redis
+IMAGES_FIELD = "images"
+RESULTS_KEY = "rq:results:{}"  # RQ's stream of a job's results
+SOCKET_TIMEOUT_S = 5.0
+WAIT_SLICE_S = 1.0  # a cancelled job writes no result, so its status is read again this often
+OUTAGE_PAUSE_S = 0.5
+STOP_GRACE_S = 2.0  # a running job is cancelled between two steps
+CANCEL_ATTEMPTS = 20
+CANCEL_PAUSE_S = 0.05
+RATE_WINDOW_S = 60
+RATE_JOBS = 64
+
+
+_STATUS = {
+    JobStatus.STARTED: Status.RUNNING,
+    JobStatus.FINISHED: Status.SUCCEEDED,
+    JobStatus.FAILED: Status.FAILED,
+    JobStatus.STOPPED: Status.CANCELLED,
+    JobStatus.CANCELED: Status.CANCELLED,
+}
+
+
+class JobStore:
+    """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached.
+
+    RQ is synchronous, so its calls run in threads. Nothing is retried by the client library: a
+    repeated MULTI would enqueue a job twice.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admission = Admission(settings.max_queue_images)
+        self._door = threading.Lock()  # count and enqueue as one, in this process
+        options: dict[str, Any] = {
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": SOCKET_TIMEOUT_S,
+            "retry": RedisRetry(NoBackoff(), 0),
+        }
+        self._redis = redis.Redis.from_url(settings.redis_url, **options)
+        self._async_redis = redis.asyncio.Redis.from_url(settings.redis_url, **options)
+        self._queue = Queue(QUEUE_NAME, connection=self._redis, serializer=SERIALIZER)
+        self._started = StartedJobRegistry(queue=self._queue)
+        self._finished = FinishedJobRegistry(queue=self._queue)
+        self._canceled = CanceledJobRegistry(queue=self._queue)
+
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        await self._async_redis.aclose()
+        self._redis.close()
+
+    async def submit(self, request: Request) -> Job:
+        """Put `request` on the queue; raises QueueFull when it has no room for its images."""
+        return await to_thread.run_sync(self._submit, request)
+
+    async def get(self, job_id: str) -> Job:
+        """The job as it stands; raises JobNotFound."""
+        return await to_thread.run_sync(self._get, job_id)
+
+    async def wait(self, job: Job, timeout_s: float) -> Job:
+        """The job once it is final, or as it was last seen after `timeout_s` seconds.
+
+        An outage of Redis is waited out: the job was accepted, and the caller knows its id.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not job.is_final and (left_s := deadline - time.monotonic()) > 0:
+            slice_s = min(WAIT_SLICE_S, left_s)
+            try:
+                await self._await_result(job.id, slice_s)
+                job = await self.get(job.id)
+            except QueueUnavailable:
+                await asyncio.sleep(min(OUTAGE_PAUSE_S, left_s))
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel this job alone; a final one is left as it is. Raises JobNotFound.
+
+        A running job stops between two steps; it may still be running in the answer.
+        """
+        job = await to_thread.run_sync(self._cancel, job_id)
+        return await self.wait(job, STOP_GRACE_S)
+
+    async def load(self) -> Load:
+        """The jobs and images that are queued and in flight."""
+        return await to_thread.run_sync(self._load)
+
+    async def workers(self) -> int:
+        """Number of workers on our queue that were heard from lately."""
+        return await to_thread.run_sync(self._workers)
+
+    def _submit(self, request: Request) -> Job:
+        images = images_of(request)
+        job_id = str(uuid.uuid4())
+        if not self._door.acquire(timeout=SOCKET_TIMEOUT_S):
+            raise QueueUnavailable("The queue does not answer.")
+        try:
+            with _outage_told():
+                load = self._load()
+                self._admission.check(images, load, self._images_per_s)
+                record = self._enqueue(job_id, request, images)
+        finally:
+            self._door.release()
+        return Job(
+            id=job_id,
+            status=Status.QUEUED,
+            request=request,
+            created_at=_aware(record.created_at),
+            position=load.queued_jobs + 1,
+        )
+
+    def _enqueue(self, job_id: str, request: Request, images: int) -> RQJob:
+        settings = self._settings
+        with self._redis.pipeline() as pipeline:
+            record = self._queue.enqueue_call(
+                request.kind.function,
+                kwargs={"request": request.model_dump(mode="json")},
+                timeout=settings.job_timeout_s,
+                result_ttl=settings.result_ttl_s,
+                failure_ttl=settings.failure_ttl_s,
+                ttl=None,
+                description=request.kind.function,
+                job_id=job_id,
+                retry=Retry(max=settings.max_retries) if settings.max_retries else None,
+                pipeline=pipeline,
+            )
+            pipeline.hset(record.key, IMAGES_FIELD, str(images))
+            pipeline.execute()
+        return record
+
+    def _fetch(self, job_id: str) -> RQJob:
+        try:
+            return RQJob.fetch(job_id, connection=self._redis, serializer=SERIALIZER)
+        except NoSuchJobError as error:
+            raise JobNotFound(f"There is no job {job_id}, or its result has expired.") from error
+
+    def _get(self, job_id: str) -> Job:
+        with _outage_told():
+            record = self._fetch(job_id)
+            status = _STATUS.get(record.get_status(refresh=False), Status.QUEUED)
+            position = self._queue.get_job_position(record.id) if status is Status.QUEUED else None
+            ended = status in (Status.SUCCEEDED, Status.FAILED)
+            result = record.latest_result() if ended else None
+        return Job(
+            id=record.id,
+            status=status,
+            request=_request_of(record),
+            created_at=_aware(record.created_at),
+            position=None if position is None else position + 1,
+            started_at=_aware(record.started_at) if record.started_at else None,
+            finished_at=_aware(record.ended_at) if record.ended_at else None,
+            output=_output_of(result) if status is Status.SUCCEEDED else None,
+            error=_error_of(result) if status is Status.FAILED else None,
+        )
+
+    async def _await_result(self, job_id: str, timeout_s: float) -> None:
+        """Return when the job has a result, or after `timeout_s` seconds."""
+        with _outage_told():
+            block_ms = max(1, int(timeout_s * 1000))
+            await self._async_redis.xread({RESULTS_KEY.format(job_id): "0-0"}, count=1, block=block_ms)
+
+    def _cancel(self, job_id: str) -> Job:
+        """Ask until the job is final or its worker has been told to stop it.
+
+        A job may be between two places: taken from the list, and not yet marked as started.
+        """
+        with _outage_told():
+            for _ in range(CANCEL_ATTEMPTS):
+                record = self._fetch(job_id)
+                status = _STATUS.get(record.get_status(refresh=False), Status.QUEUED)
+                if status is Status.QUEUED and self._cancel_queued(record):
+                    break
+                if status is Status.RUNNING and self._stop_running(record):
+                    break
+                if status not in (Status.QUEUED, Status.RUNNING):
+                    break
+                time.sleep(CANCEL_PAUSE_S)
+        return self._get(job_id)
+
+    def _cancel_queued(self, record: RQJob) -> bool:
+        """Mark a waiting job as cancelled; whether it was still in the list, so that no worker has it.
+
+        WATCH keeps a job that starts or ends at this very moment from being marked.
+        """
+        ended_at = now()
+        with self._redis.pipeline() as pipeline:
+            try:
+                pipeline.watch(record.key)  # type: ignore[no-untyped-call]
+                if pipeline.hget(record.key, "status") != JobStatus.QUEUED.encode():
+                    return False
+                pipeline.multi()
+                pipeline.lrem(self._queue.key, 1, record.id)
+                record.cancel(pipeline=pipeline)
+                pipeline.hset(record.key, "ended_at", utcformat(ended_at))
+                pipeline.expire(record.key, self._settings.result_ttl_s)
+                # RQ never empties this registry; its scores are the times of cancelling.
+                horizon = ended_at.timestamp() - self._settings.result_ttl_s
+                pipeline.zremrangebyscore(self._canceled.key, 0, horizon)
+                return bool(pipeline.execute()[0])
+            except (redis.WatchError, InvalidJobOperation):
+                return False
+
+    def _stop_running(self, record: RQJob) -> bool:
+        """Tell each worker that runs this job to stop it; whether there was any to tell."""
+        told = False
+        for execution_id in record.execution_registry.get_execution_ids():
+            try:
+                send_stop_execution_command(self._redis, record.id, execution_id)
+                told = True
+            except InvalidJobOperation:  # it ended between the two reads
+                continue
+        return told
+
+    def _load(self) -> Load:
+        with _outage_told(), self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.lrange(self._queue.key, 0, -1)
+            pipeline.lrange(self._queue.intermediate_queue_key, 0, -1)
+            pipeline.zrange(self._started.key, 0, -1)  # read plainly: RQ's getters reap as they read
+            waiting, taken, started = pipeline.execute()
+            running = {parse_job_id(entry.decode()) for entry in started}
+            queued = {entry.decode() for entry in (*waiting, *taken)} - running
+            return Load(
+                queued_jobs=len(queued),
+                queued_images=self._count_images(queued),
+                running_jobs=len(running),
+                running_images=self._count_images(running),
+            )
+
+    def _count_images(self, job_ids: set[str]) -> int:
+        """Images of these jobs; a job that somebody else enqueued counts as one."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hget(RQJob.key_for(job_id), IMAGES_FIELD)
+            return sum(int(images or 1) for images in pipeline.execute())
+
+    def _images_per_s(self) -> float:
+        """Rate of the jobs that finished within the last minute; 0 if there is none.
+
+        RQ's registry of finished jobs is scored by expiry, which is a fixed time after finishing.
+        """
+        with _outage_told():
+            horizon = time.time() + self._settings.result_ttl_s - RATE_WINDOW_S
+            recent = self._redis.zrange(
+                self._finished.key, "+inf", horizon, desc=True, byscore=True, offset=0, num=RATE_JOBS
+            )
+            if not recent:
+                return 0.0
+            job_ids = [entry.decode() for entry in cast(list[bytes], recent)]
+            oldest = self._redis.zscore(self._finished.key, job_ids[-1]) or horizon
+            images = self._count_images(set(job_ids))
+        elapsed_s = time.time() + self._settings.result_ttl_s - oldest
+        return images / max(1.0, elapsed_s)
+
+    def _workers(self) -> int:
+        horizon = time.time() - self._settings.worker_silence_s
+        with _outage_told(), self._redis.pipeline(transaction=False) as pipeline:
+            for key in get_keys(queue=self._queue):
+                pipeline.hmget(key, "last_heartbeat", "death")
+            records = pipeline.execute()
+        return sum(
+            1 for heard, death in records if heard and not death and str_to_date(heard).timestamp() > horizon
+        )
+
+
+def _request_of(record: RQJob) -> Request:
+    try:
+        return parse_request(record.kwargs["request"])
+    except (KeyError, ValidationError) as error:
+        raise JobNotFound(f"Job {record.id} is none of this service's.") from error
+
+
+def _output_of(result: Result | None) -> JobOutput:
+    if result is None:
+        raise JobNotFound("The job has succeeded, but its result has expired.")
+    return JobOutput.model_validate(result.return_value)
+
+
+def _error_of(result: Result | None) -> str:
+    return failure_sentence(result.exc_string if result else None)
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@contextmanager
+def _outage_told() -> Iterator[None]:
+    """Say in our words that Redis is away, is loading, or refuses writes."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueUnavailable(
+            "The queue cannot be reached; nothing was changed. Try again shortly."
+        ) from error

@@ -1,0 +1,210 @@
+"""Problems: every error answer is RFC 9457 `application/problem+json`, with a sentence.
+
+| error                              | status                    |
+|------------------------------------|---------------------------|
+| InvalidRequest, InvalidImage       | 422                       |
+| ImageTooLarge                      | 413                       |
+| JobNotFound, BlobNotFound          | 404                       |
+| QueueFull                          | 429 with Retry-After      |
+| QueueUnavailable                   | 503 with Retry-After      |
+| JobFailed                          | 500, says why the job did |
+| anything else                      | 500, says nothing; logged |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from movq_core.errors import (
+    BlobNotFound,
+    ImageTooLarge,
+    InvalidImage,
+    InvalidRequest,
+    JobFailed,
+    JobNotFound,
+    MovqError,
+    QueueFull,
+    QueueUnavailable,
+)
+
+MEDIA_TYPE = "application/problem+json"
+OUTAGE_RETRY_S = 5
+
+_STATUS: tuple[tuple[type[MovqError], int, str], ...] = (  # a subclass stands above its parent
+    (ImageTooLarge, 413, "image_too_large"),
+    (InvalidImage, 422, "invalid_image"),
+    (InvalidRequest, 422, "invalid_request"),
+    (BlobNotFound, 404, "not_found"),
+    (JobNotFound, 404, "job_not_found"),
+    (QueueFull, 429, "queue_full"),
+    (QueueUnavailable, 503, "queue_unavailable"),
+    (JobFailed, 500, "job_failed"),
+)
+_CODE = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    409: "job_cancelled",
+    413: "too_large",
+    415: "unsupported_media_type",
+}
+_INTERNAL = "Something went wrong on our side; it was logged under this request's id."
+
+
+class FieldProblem(BaseModel):
+    """One wrong field: a JSON pointer into the body (or the parameter's name), and what is allowed."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457; `code` is a stable name to branch on, `detail` a sentence for a person."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldProblem] | None = None
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[FieldProblem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The answer that says `detail`."""
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        errors=list(errors) if errors else None,
+    )
+    return JSONResponse(
+        body.model_dump(exclude_none=True),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def http_problem(error: HTTPException) -> JSONResponse:
+    """The answer to an error that speaks HTTP already."""
+    code = _CODE.get(error.status_code, "error")
+    return problem(error.status_code, code, str(error.detail), headers=error.headers)
+
+
+def declare(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route that may answer with these problems."""
+    schema = Problem.model_json_schema()
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of `app` leave as a problem."""
+    app.add_exception_handler(MovqError, _on_movq_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_movq_error(_: Request, error: Exception) -> JSONResponse:
+    for kind, status, code in _STATUS:
+        if isinstance(error, kind):
+            return problem(status, code, str(error), headers=_retry_after(error))
+    return problem(500, "internal", _INTERNAL)
+
+
+def _retry_after(error: Exception) -> dict[str, str]:
+    if isinstance(error, QueueFull):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, QueueUnavailable):
+        return {"Retry-After": str(OUTAGE_RETRY_S)}
+    return {}
+
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.detail == HTTPStatus(error.status_code).phrase:  # Starlette's own, which says too little
+        error = HTTPException(error.status_code, _plain_words(request, error), headers=error.headers)
+    return http_problem(error)
+
+
+def _plain_words(request: Request, error: HTTPException) -> str:
+    path = request.url.path
+    if error.status_code == 404:
+        return f"There is nothing at {path}; /docs lists what there is."
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return f"{request.method} is not allowed at {path}; it takes {allowed}."
+    return str(error.detail)
+
+
+async def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
+    return problem(500, "internal", _INTERNAL)  # Starlette raises it again: the server logs it
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if _body_was_not_json(request, found):
+        return problem(415, _CODE[415], "Send a JSON body with `content-type: application/json`.")
+    errors = [_field_problem(item, _known_fields(request)) for item in found]
+    detail = " ".join(item.detail for item in errors[:3])
+    return problem(422, "invalid_request", detail, errors=errors)
+
+
+def _body_was_not_json(request: Request, found: Sequence[Any]) -> bool:
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = declared == "application/json" or declared.endswith("+json")
+    return not is_json and any(tuple(item["loc"]) == ("body",) for item in found)
+
+
+def _known_fields(request: Request) -> list[str]:
+    """Fields of the JSON body that the matched route takes."""
+    body_field = getattr(request.scope.get("route"), "body_field", None)
+    model = body_field.field_info.annotation if body_field else None
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _field_problem(item: Any, known: Sequence[str]) -> FieldProblem:
+    place, *path = item["loc"]
+    if item["type"] == "json_invalid":
+        return FieldProblem(pointer="", detail=f"The body is not valid JSON: {item['ctx']['error']}.")
+    name = ".".join(str(part) for part in path) or str(place)
+    pointer = "/" + "/".join(str(part) for part in path) if place == "body" else name
+    if item["type"] == "extra_forbidden":
+        return FieldProblem(
+            pointer=pointer, detail=f"{name} is no field here; allowed are {', '.join(known)}."
+        )
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return FieldProblem(pointer=pointer, detail=f"{name}: {message}{_given(item)}.")
+
+
+def _given(item: Any) -> str:
+    """What was sent, where it is short enough to help."""
+    value = item.get("input")
+    if isinstance(value, bool | int | float | str) and len(str(value)) <= 40:
+        return f", but was {value!r}" if isinstance(value, str) else f", but was {value}"
+    return ""

@@ -1,0 +1,78 @@
+"""Generations: images of a class, or of none."""
+
+from __future__ import annotations
+
+import secrets
+
+from fastapi import APIRouter, Request, Response
+
+from movq_core.errors import InvalidRequest
+from movq_core.manifest import Manifest
+from movq_core.params import MAX_SEED, SamplingParams
+from movq_core.protocol import GenerateRequest, ImageFormat
+from service.answers import IMAGE_RESPONSES, JOB_RESPONSES, Wait, format_of, offers, short_image, v1_job
+from service.context import Ctx
+from service.negotiation import choose
+from service.problems import declare
+from service.schemas import GenerationBody, JobDocument
+
+router = APIRouter(tags=["generate"])
+
+
+@router.post("/generate", response_model=JobDocument, responses=IMAGE_RESPONSES | declare(415))
+async def generate(http: Request, context: Ctx, body: GenerationBody, wait: Wait = None) -> Response:
+    """Generate and wait: JSON with links, or with `Accept: image/png` the first image itself."""
+    asked = body.format if "format" in body.model_fields_set else None
+    media_type = choose(http.headers.get("accept"), offers(asked))
+    request = generation_request(body, context.manifest, format_of(media_type, asked))
+    return await short_image(http, context, request, wait, media_type)
+
+
+@router.post(
+    "/v1/generations", status_code=202, response_model=JobDocument, responses=JOB_RESPONSES | declare(415)
+)
+async def create_generation(http: Request, context: Ctx, body: GenerationBody) -> Response:
+    """Start a generation: 202, `Location` and the job. `Prefer: wait=N` waits for it."""
+    return await v1_job(http, context, generation_request(body, context.manifest, body.format))
+
+
+def generation_request(
+    body: GenerationBody, manifest: Manifest, image_format: ImageFormat
+) -> GenerateRequest:
+    """The job's request: the model's own choices, overridden by what the body sets."""
+    if manifest.maskgit is None:
+        raise InvalidRequest(f"The model {manifest.name} has no prior: it reconstructs, but cannot generate.")
+    chosen = {
+        name: getattr(body, name) for name in SamplingParams.model_fields if name in body.model_fields_set
+    }
+    chosen.setdefault("seed", secrets.randbelow(MAX_SEED + 1))
+    return GenerateRequest(
+        class_id=resolve_class(body, manifest),
+        num_images=body.num_images,
+        sampling=manifest.sampling.model_copy(update=chosen),
+        format=image_format,
+    )
+
+
+def resolve_class(body: GenerationBody, manifest: Manifest) -> int | None:
+    """The class's index; None is unconditional. Raises InvalidRequest when there is no such class."""
+    by_id, name = body.class_id, body.class_name
+    if by_id is not None and by_id >= len(manifest.labels):
+        raise InvalidRequest(
+            f"class_id {by_id} does not exist; allowed are {_range(manifest)}, or null for no class."
+        )
+    if name is None:
+        return by_id
+    if name not in manifest.labels:
+        raise InvalidRequest(f"class_name {name!r} does not exist; allowed are {', '.join(manifest.labels)}.")
+    by_name = manifest.labels.index(name)
+    if by_id is not None and by_id != by_name:
+        raise InvalidRequest(
+            f"class_id {by_id} is {manifest.labels[by_id]!r}, but class_name says {name!r}; give one of them."
+        )
+    return by_name
+
+
+def _range(manifest: Manifest) -> str:
+    count = len(manifest.labels)
+    return f"0 to {count - 1}" if count else "no classes at all"

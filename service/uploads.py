@@ -1,0 +1,126 @@
+"""Uploads: whatever was sent becomes a plain RGB PNG, or an error that says why not.
+
+The worker sees only what leaves here: 8-bit RGB, upright, in sRGB, on white, without metadata.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+
+import anyio
+from anyio import to_thread
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from movq_core.errors import ImageTooLarge, InvalidImage
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+ALLOWED = "Send one still PNG, JPEG or WebP image"
+
+# What Pillow's decoders raise on bytes that are not what they claim to be.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_WHITE = (255, 255, 255)
+
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # by default it goes on
+
+
+@dataclass(frozen=True)
+class CleanImage:
+    """`png` bytes of `height` x `width` pixels."""
+
+    png: bytes
+    height: int
+    width: int
+
+
+class UploadCleaner:
+    """Cleans uploads in threads of its own number, each within a time limit."""
+
+    def __init__(self, *, max_pixels: int, timeout_s: float, threads: int) -> None:
+        self._max_pixels = max_pixels
+        self._timeout_s = timeout_s
+        self._threads = threads
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def clean(self, data: bytes) -> CleanImage:
+        """Raises InvalidImage or ImageTooLarge; the sentence says what is allowed.
+
+        A thread cannot be stopped: one that is late is left behind, and keeps its place until done.
+        """
+        if self._limiter is None:  # belongs to an event loop, so not before there is one
+            self._limiter = anyio.CapacityLimiter(self._threads)
+        try:
+            with anyio.fail_after(self._timeout_s):
+                return await to_thread.run_sync(
+                    clean_image, data, self._max_pixels, limiter=self._limiter, abandon_on_cancel=True
+                )
+        except TimeoutError as error:
+            raise InvalidImage(f"The image could not be decoded within {self._timeout_s:g} s.") from error
+
+
+def clean_image(data: bytes, max_pixels: int) -> CleanImage:
+    """Decode `data`, make it plain, and write it as PNG; raises InvalidImage or ImageTooLarge."""
+    if not data:
+        raise InvalidImage(f"The image is empty. {ALLOWED}.")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check(image, max_pixels)
+            image.load()
+            plain = _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise InvalidImage(f"These bytes are not an image that we know. {ALLOWED}.") from error
+    except _BOMB as error:
+        raise ImageTooLarge(f"The image is too large: at most {max_pixels:,} pixels are taken.") from error
+    except _DECODE_ERRORS as error:
+        raise InvalidImage(
+            f"The image is damaged or cut short, and could not be decoded. {ALLOWED}."
+        ) from error
+    plain.info = {}  # the PNG writer would keep the profile
+    buffer = io.BytesIO()
+    plain.save(buffer, "PNG", compress_level=1)
+    return CleanImage(buffer.getvalue(), plain.height, plain.width)
+
+
+def _check(image: Image.Image, max_pixels: int) -> None:
+    """Look at the header only: nothing has been decoded yet."""
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise ImageTooLarge(
+            f"The image has {image.width} x {image.height} pixels; at most {max_pixels:,} in all are taken."
+        )
+    # A JPEG with several pictures (MPO) is a phone's photograph with its depth or gain map.
+    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    if frames > 1:
+        raise InvalidImage(f"The image is animated ({frames} frames). {ALLOWED}.")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit sRGB on white."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")  # 16 bits to 8
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode in ("P", "1"):
+        image = image.convert("RGB" if image.mode == "P" else "L")
+    if profile:
+        image = _to_srgb(image, profile)
+    if image.mode == "RGBA":
+        ground = Image.new("RGBA", image.size, (*_WHITE, 255))
+        image = Image.alpha_composite(ground, image)
+    return image.convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours by the image's own profile; one that is broken or of another colour space is ignored."""
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    return converted or image
