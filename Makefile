@@ -1,0 +1,40 @@
+# Everything that a newcomer or the CI runs. PORT=, HOST=, MOVQ_DATA_DIR=, MOVQ_MODEL_DIR= override.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+up: .venv/local.stamp ## start Redis, one worker and the service; Ctrl-C stops them
+	@$(BIN)/python -m deploy.local
+
+test: lint ## lint, types, import contracts, then every test
+	$(BIN)/pytest
+
+lint: .venv/dev.stamp ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove the environment and the caches; data/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv || { echo "Is python3-venv installed?"; rm -rf .venv; exit 1; }
+
+# A stamp is older than what it was installed from when that has changed.
+.venv/local.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing movq into .venv (minutes, the first time)"
+	$(INSTALL) -e '.[local]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing movq and its tools into .venv (minutes, the first time)"
+	$(INSTALL) -e '.[dev]'
+	@touch $@ .venv/local.stamp
