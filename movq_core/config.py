@@ -53,9 +53,7 @@ class MoVQConfig(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.image_size % self.downsampling_factor:
-            raise ValueError(
-                f"image_size {self.image_size} is not a multiple of {self.downsampling_factor}"
-            )
+            raise ValueError(f"image_size {self.image_size} is not a multiple of {self.downsampling_factor}")
         if any(self.base_channels * m % self.norm_groups for m in self.channel_multipliers):
             raise ValueError("norm_groups must divide the channels of every level")
         return self
@@ -127,9 +125,7 @@ MOVQ_PRESETS: dict[str, MoVQConfig] = {
 MASKGIT_PRESETS: dict[str, MaskGITConfig] = {
     "imagenet-256": MaskGITConfig(),
     "ffhq-256": MaskGITConfig(num_classes=0),
-    "emoji-64": MaskGITConfig(
-        codebook_size=512, grid_size=8, num_classes=14, width=256, depth=6, heads=8
-    ),
+    "emoji-64": MaskGITConfig(codebook_size=512, grid_size=8, num_classes=14, width=256, depth=6, heads=8),
     "tiny": MaskGITConfig(
         code_channels=2, codebook_size=32, grid_size=4, num_classes=3, width=32, depth=2, heads=2
     ),

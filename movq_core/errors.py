@@ -1,16 +1,16 @@
 """Everything that movq raises on purpose.
 
-    MovqError
-    |-- InvalidRequest        the caller asked for something that is not allowed; says what is
-    |   |-- InvalidImage      the bytes are not an image that we take
-    |   `-- ImageTooLarge     an image, but of more pixels or bytes than we take
-    |-- BundleError           a model folder is missing, incomplete or does not fit
-    |-- BlobNotFound          no bytes are stored under this key
-    |-- JobNotFound           no such job, or its result has expired
-    |-- QueueFull             overload, said at the door; carries `retry_after_s`
-    |-- QueueUnavailable      Redis cannot be reached, or refuses writes
-    |-- JobFailed             a job came to its end without a result
-    `-- DeviceFault           the accelerator is in an unknown state: the process must end
+MovqError
+|-- InvalidRequest        the caller asked for something that is not allowed; says what is
+|   |-- InvalidImage      the bytes are not an image that we take
+|   `-- ImageTooLarge     an image, but of more pixels or bytes than we take
+|-- BundleError           a model folder is missing, incomplete or does not fit
+|-- BlobNotFound          no bytes are stored under this key
+|-- JobNotFound           no such job, or its result has expired
+|-- QueueFull             overload, said at the door; carries `retry_after_s`
+|-- QueueUnavailable      Redis cannot be reached, or refuses writes
+|-- JobFailed             a job came to its end without a result
+`-- DeviceFault           the accelerator is in an unknown state: the process must end
 """
 
 from __future__ import annotations

@@ -33,4 +33,4 @@ class PatchDiscriminator(nn.Module):
             nn.init.normal_(module.weight, 0.0, 0.02)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.stack(pixels)  # type: ignore[no-any-return]
+        return self.stack(pixels)

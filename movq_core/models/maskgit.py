@@ -29,7 +29,7 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, D/heads) each
         dropout = self.dropout if self.training else 0.0
         h = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        return self.out(h.transpose(1, 2).reshape(batch, positions, width))  # type: ignore[no-any-return]
+        return self.out(h.transpose(1, 2).reshape(batch, positions, width))
 
 
 class TransformerBlock(nn.Module):
@@ -46,7 +46,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+        return x + self.dropout(self.mlp(self.norm2(x)))
 
 
 class MaskGIT(nn.Module):

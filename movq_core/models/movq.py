@@ -51,8 +51,8 @@ class PlainNorm(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
 
-    def forward(self, x: Tensor, z_q: Tensor | None) -> Tensor:
-        return self.norm(x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, _z_q: Tensor | None) -> Tensor:
+        return self.norm(x)
 
 
 class ResidualBlock(nn.Module):
@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, z_q: Tensor | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x, z_q)))
         h = self.conv2(F.silu(self.norm2(h, z_q)))
-        return self.shortcut(x) + h  # type: ignore[no-any-return]
+        return self.shortcut(x) + h
 
 
 class SpatialAttention(nn.Module):
@@ -87,13 +87,15 @@ class SpatialAttention(nn.Module):
         qkv = self.qkv(self.norm(x, z_q)).flatten(2).transpose(1, 2)  # (B, H*W, 3N)
         q, k, v = qkv.unsqueeze(1).chunk(3, dim=-1)  # (B, 1, H*W, N) each
         h = F.scaled_dot_product_attention(q, k, v).squeeze(1)
-        return x + self.out(h.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+        return x + self.out(h.transpose(1, 2).reshape(x.shape))
 
 
 class Level(nn.Module):
     """The residual blocks of one resolution, each followed by attention where the config says so."""
 
-    def __init__(self, channels_in: int, channels_out: int, blocks: int, attend: bool, norm: NormFactory) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, blocks: int, attend: bool, norm: NormFactory
+    ) -> None:
         super().__init__()
         widths = [channels_in] + [channels_out] * (blocks - 1)
         self.blocks = nn.ModuleList(ResidualBlock(width, channels_out, norm) for width in widths)
@@ -122,7 +124,7 @@ class Middle(nn.Module):
         x = self.block1(x, z_q)
         if self.attention is not None:
             x = self.attention(x, z_q)
-        return self.block2(x, z_q)  # type: ignore[no-any-return]
+        return self.block2(x, z_q)
 
 
 class Downsample(nn.Module):
@@ -133,7 +135,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -144,7 +146,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Encoder(nn.Module):
@@ -174,7 +176,7 @@ class Encoder(nn.Module):
             x = level(x)
             if index < len(self.downsamples):
                 x = self.downsamples[index](x)
-        return self.conv_out(F.silu(self.norm_out(self.middle(x), None)))  # type: ignore[no-any-return]
+        return self.conv_out(F.silu(self.norm_out(self.middle(x), None)))
 
 
 class Decoder(nn.Module):
@@ -230,11 +232,11 @@ class MoVQ(nn.Module):
         factor = self.config.downsampling_factor
         if pixels.shape[-1] % factor or pixels.shape[-2] % factor:
             raise ValueError(f"height and width must be multiples of {factor}, got {tuple(pixels.shape)}")
-        return self.quant_conv(self.encoder(pixels))  # type: ignore[no-any-return]
+        return self.quant_conv(self.encoder(pixels))
 
     def decode(self, z_q: Tensor) -> Tensor:
         """z_q (B, z_channels, H, W) -> pixels (B, 3, H*f, W*f), about [-1, 1], not clamped."""
-        return self.decoder(self.post_quant_conv(z_q), z_q)  # type: ignore[no-any-return]
+        return self.decoder(self.post_quant_conv(z_q), z_q)
 
     def encode_codes(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, h, w) in [-1, 1] -> codes (B, C, h/f, w/f) int64."""

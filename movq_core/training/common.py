@@ -5,29 +5,31 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class WeightEMA:
+
+class WeightEMA(Generic[M]):
     """A running average of a module's parameters; `module` is the averaged copy, to evaluate and ship.
 
     The decay warms up, so that the first thousand steps do not remember the initial weights.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+    def __init__(self, module: M, decay: float) -> None:
+        self.module: M = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, module: M, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, current in zip(self.module.parameters(), module.parameters(), strict=True):
             average.lerp_(current, 1.0 - decay)
-        for average, current in zip(self.module.buffers(), module.buffers(), strict=True):
-            average.copy_(current)
+        for kept, fresh in zip(self.module.buffers(), module.buffers(), strict=True):
+            kept.copy_(fresh)
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int, floor: float = 0.02) -> float:

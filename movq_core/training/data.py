@@ -84,8 +84,9 @@ def flipped(images: NDArray[np.uint8], flip: NDArray[np.bool_]) -> NDArray[np.ui
 class TokenizerBatches:
     """Batches for the tokenizer: `emoji_share` emoji, the rest photograph patches.
 
-    Each base emoji is drawn equally often, so that skin tones do not crowd the rest out. It is shifted, mirrored, and in a quarter of the cases laid on a random colour instead of
-    white; a patch is cropped from a larger one and mirrored.
+    Each base emoji is drawn equally often, so that skin tones do not crowd the rest out. It is shifted,
+    mirrored, and in a quarter of the cases laid on a random colour instead of white; a patch is cropped from
+    a larger one and mirrored.
     """
 
     emoji: EmojiSet
@@ -100,8 +101,8 @@ class TokenizerBatches:
     def draw(self, rng: np.random.Generator) -> Tensor:
         """One batch (B, 3, S, S) in [-1, 1]."""
         count = int(rng.binomial(self.batch_size, self.emoji_share))
-        parts = [self._draw_emoji(count, rng), self._draw_patches(self.batch_size - count, rng)]
-        return torch.cat([to_pixels(part) for part in parts if len(part)])
+        emoji = to_pixels(self._draw_emoji(count, rng))
+        return torch.cat([emoji, to_pixels(self._draw_patches(self.batch_size - count, rng))])
 
     def _draw_emoji(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
         chosen = rng.choice(len(self.emoji.images), count, p=self.emoji_weights)

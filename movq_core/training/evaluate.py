@@ -19,7 +19,7 @@ from movq_core.training.encode_dataset import CodeSet
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Means over images, on 8-bit RGB: PSNR in dB (of each image, then averaged), SSIM, share of codebook used."""
+    """Means over images, on 8-bit RGB: PSNR of each image in dB, SSIM, and the share of the codebook used."""
 
     psnr_db: float
     ssim: float
@@ -42,9 +42,7 @@ def evaluate_reconstruction(movq: MoVQ, pixels: Tensor) -> Reconstruction:
     """PSNR, SSIM (Wang et al. 2004, 11x11 Gaussian) and code usage over `pixels` (N, 3, h, w) in [-1, 1]."""
     reconstructed, codes = reconstruct(movq, pixels)
     ours, real = quantised_to_8_bits(reconstructed), quantised_to_8_bits(pixels)
-    psnr = peak_signal_noise_ratio(
-        ours, real, data_range=255.0, dim=(1, 2, 3), reduction="elementwise_mean"
-    )
+    psnr = peak_signal_noise_ratio(ours, real, data_range=255.0, dim=(1, 2, 3), reduction="elementwise_mean")
     ssim = structural_similarity_index_measure(ours, real, data_range=255.0)
     assert isinstance(ssim, Tensor)
     used = len(codes.unique()) / movq.config.codebook_size

@@ -25,7 +25,7 @@ def main(
     maskgit: Annotated[Path | None, typer.Option(help="the prior's checkpoint")] = None,
     out: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji-64"),
 ) -> None:
-    """Write the averaged weights as a bundle named after its folder; without a prior it still reconstructs."""
+    """Write the averaged weights as a bundle named after its folder; without a prior it reconstructs only."""
     state = load_checkpoint(movq)
     config = MoVQConfig.model_validate(state["config"])
     tokenizer = MoVQ(config)

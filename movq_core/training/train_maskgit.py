@@ -100,7 +100,10 @@ class PriorTrainer:
         self.ema = WeightEMA(self.prior, recipe.ema_decay)
         matrices = [p for p in self.prior.parameters() if p.dim() > 1]
         others = [p for p in self.prior.parameters() if p.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0}]
+        groups = [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0},
+        ]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.96), foreach=True)
 
     def train_step(self) -> dict[str, float]:
