@@ -15,7 +15,6 @@ from rq import Queue, Retry
 from rq.command import send_stop_execution_command
 from rq.job import Job, JobStatus
 from rq.results import Result
-from stand_in_engine import StandInEngine
 
 from movq_core.blobs import BlobStore
 from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
@@ -23,6 +22,7 @@ from movq_core.errors import InvalidRequest
 from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
 from movq_core.protocol import QUEUE_NAME, GenerateRequest, JobOutput
+from tests.worker.stand_in_engine import StandInEngine
 from worker.intake import Intake
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool

@@ -1,0 +1,92 @@
+"""Nothing that was accepted is lost: real processes, killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.end_to_end.stack import Stack, until
+
+pytestmark = pytest.mark.slow
+
+SLOW = {"MOVQ_ROWS": "2", "MOVQ_PREFETCH": "200"}  # many jobs in flight, few images at once
+ALL_WITHIN_S = 30.0
+
+
+def all_succeeded(stack: Stack, job_ids: list[str]) -> Callable[[], bool]:
+    return lambda: set(stack.statuses(job_ids)) == {"succeeded"}
+
+
+def test_a_killed_workers_jobs_all_succeed_once(launch: Callable[..., Stack]) -> None:
+    stack = launch(**SLOW)
+    job_ids = stack.submit_slow(24)
+    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    assert stack.in_flight() >= 8
+    stack.kill("worker")
+    seconds = until(all_succeeded(stack, job_ids), ALL_WITHIN_S, "all succeed")
+    stack.assert_at_rest(job_ids)
+    assert "worker was killed by signal 9" in stack.output()
+    print(f"\nworker killed: all {len(job_ids)} done after {seconds:.1f} s")
+
+
+def test_a_terminated_worker_finishes_what_it_has(launch: Callable[..., Stack]) -> None:
+    stack = launch(**SLOW)
+    job_ids = stack.submit_slow(12)
+    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    worker = stack.children()["worker"]
+    began_s = time.monotonic()
+    os.kill(worker, signal.SIGTERM)
+    until(lambda: stack.children().get("worker") != worker, 30, "the worker ends")
+    drained_s = time.monotonic() - began_s
+    # It took all twelve before the signal, so it has finished all twelve: none waits for a lease.
+    assert set(stack.statuses(job_ids)) == {"succeeded"}
+    stack.assert_at_rest(job_ids)
+    print(f"\nworker drained in {drained_s:.1f} s")
+
+
+def test_a_drain_beyond_its_grace_hands_back_at_once(launch: Callable[..., Stack]) -> None:
+    stack = launch(**SLOW, MOVQ_GRACE_S="0")
+    job_ids = stack.submit_slow(12)
+    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    stack.kill("worker", signal.SIGTERM)
+    seconds = until(all_succeeded(stack, job_ids), 15, "the next worker has them before a lease runs out")
+    stack.assert_at_rest(job_ids)
+    print(f"\nhanded back: all done after {seconds:.1f} s")
+
+
+def test_a_killed_redis_comes_back_with_everything_it_accepted(launch: Callable[..., Stack]) -> None:
+    stack = launch(**SLOW)
+    job_ids = stack.submit_slow(24)
+    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    stack.kill("redis")
+    until(lambda: stack.get("/readyz").status_code == 200, 15, "ready again")
+    seconds = until(all_succeeded(stack, job_ids), ALL_WITHIN_S, "all succeed")
+    stack.assert_at_rest(job_ids)
+    print(f"\nredis killed: all {len(job_ids)} done {seconds:.1f} s after it was back")
+
+
+def test_a_stop_reaches_its_job_after_redis_came_back(launch: Callable[..., Stack]) -> None:
+    stack = launch(**SLOW)
+    stack.kill("redis")
+    until(lambda: stack.get("/readyz").status_code == 200, 15, "ready again")
+    time.sleep(2.0)  # the listener connects again within a second
+    job_ids = stack.submit_slow(12)
+    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    stack.cancel(job_ids[-1])
+    until(lambda: stack.job(job_ids[-1])["status"] == "cancelled", 5, "cancelled")
+    until(all_succeeded(stack, job_ids[:-1]), ALL_WITHIN_S, "the others succeed")
+    stack.assert_at_rest(job_ids)
+
+
+def test_rq_info_tells_the_truth(launch: Callable[..., Stack]) -> None:
+    stack = launch(MOVQ_ROWS="2", MOVQ_PREFETCH="30")  # credits of 32 images: 8 jobs
+    stack.submit_slow(20)
+    until(lambda: stack.in_flight() == 8, 10, "8 in flight")
+    told = stack.rq_info()
+    assert "8 executing" in told
+    assert "busy" in told
+    assert "1 workers, 1 queues" in told
