@@ -11,14 +11,13 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Literal
 
 import structlog
 
 from movq_core.errors import DeviceFault, MovqError, QueueUnavailable
-from movq_core.protocol import GenerateRequest, JobOutput, Request
+from movq_core.protocol import JobOutput
+from worker.in_flight import Ending, InFlight, failure_of, images_of
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
 from worker.rq_worker import Claim, Lease, RQWorker
@@ -30,29 +29,6 @@ REAP_EVERY_S = 2.0
 MAX_BACKOFF_S = 1.0
 
 log = structlog.get_logger("movq.intake")
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a job shall end; `failed` with `retry` runs again while the job has retries."""
-
-    how: Literal["succeeded", "failed", "stopped"]
-    output: JobOutput | None = None
-    message: str = ""
-    retry: bool = False
-
-
-@dataclass(eq=False)
-class InFlight:
-    """One claimed job. `work` is set while the engine has it; `verdict` beats what the engine says."""
-
-    claim: Claim
-    kind: str
-    images: int
-    taken_s: float
-    work: Work | None = None
-    verdict: Ending | None = None
-    ending: Ending | None = None
 
 
 class Intake:
@@ -211,7 +187,7 @@ class Intake:
         except MovqError as error:
             self._end(entry, Ending("failed", message=str(error)))
             return
-        entry.kind, entry.images = request.kind.value, _images(request)
+        entry.kind, entry.images = request.kind.value, images_of(request)
         future = self._pool.load(claim.job_id, request)
         future.add_done_callback(lambda done: self._loaded.put((entry, done)))
 
@@ -248,7 +224,7 @@ class Intake:
         if not self._is_current(entry):
             return
         error = done.exception()
-        if ending := entry.verdict or (_failure(error) if error else None):
+        if ending := entry.verdict or (failure_of(error) if error else None):
             self._end(entry, ending)
             return
         entry.work = done.result()
@@ -262,7 +238,7 @@ class Intake:
         if isinstance(outcome.error, DeviceFault):
             return  # The process ends now; the lease runs out, and the job spends a retry.
         entry.work = None
-        if ending := entry.verdict or (_failure(outcome.error) if outcome.error else None):
+        if ending := entry.verdict or (failure_of(outcome.error) if outcome.error else None):
             self._end(entry, ending)
         elif outcome.cancelled:
             self._end(entry, Ending("failed", message="the engine dropped the job", retry=True))
@@ -273,7 +249,7 @@ class Intake:
     def _on_stored(self, entry: InFlight, done: Future[JobOutput]) -> None:
         error = done.exception()
         success = None if error else Ending("succeeded", output=done.result())
-        ending = entry.verdict or success or _failure(error)
+        ending = entry.verdict or success or failure_of(error)
         if self._is_current(entry):
             self._end(entry, ending)
 
@@ -310,15 +286,3 @@ class Intake:
             return
         del self._table[claim.job_id]
         self._metrics.completed(entry.kind, how, time.monotonic() - entry.taken_s)
-
-
-def _images(request: Request) -> int:
-    return request.num_images if isinstance(request, GenerateRequest) else 1
-
-
-def _failure(error: BaseException | None) -> Ending:
-    """What the caller reads; our own errors are sentences and final, others are told in the log."""
-    if isinstance(error, MovqError):
-        return Ending("failed", message=str(error))
-    log.error("a job raised", exc_info=error)
-    return Ending("failed", message=f"internal error ({type(error).__name__})", retry=True)

@@ -27,17 +27,9 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
-    OutOfMemoryError,
-    ReadOnlyError,
-    WatchError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError, WatchError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from rq import Queue
 from rq.command import parse_payload
@@ -200,7 +192,7 @@ class RQWorker(BaseWorker):
                 )
             except DequeueTimeout:
                 return None
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (ResponseError, ValueError, TypeError, KeyError, AttributeError) as error:
                 self._discard_unreadable(error)
                 return None
             return self._claim(found[0]) if found else None
@@ -235,7 +227,7 @@ class RQWorker(BaseWorker):
     def _discard_unreadable(self, error: Exception) -> None:
         """Drop an id whose record is not a job's; without this it would come back for ever."""
         job_id = getattr(error, "job_id", None)
-        if job_id is None:
+        if job_id is None or isinstance(error, _OUTAGES):
             raise error
         log.error("a record that is not a job was discarded", job_id=job_id, error=str(error))
         self.connection.lrem(self.queue.intermediate_queue_key, 1, job_id)
@@ -392,6 +384,10 @@ def _outages() -> Iterator[None]:
     try:
         yield
     except _OUTAGES as error:
+        raise QueueUnavailable(f"Redis: {error}") from error
+    except ResponseError as error:
+        if not str(error).startswith("MISCONF"):  # its disk is full, mostly
+            raise
         raise QueueUnavailable(f"Redis: {error}") from error
 
 

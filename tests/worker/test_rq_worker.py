@@ -236,7 +236,8 @@ def test_a_pickled_job_is_never_unpickled(shop: Shop, hire: Callable[..., Crew])
 
 def test_a_record_that_is_no_job_does_not_block_the_queue(shop: Shop, hire: Callable[..., Crew]) -> None:
     shop.redis.hset("rq:job:broken", mapping={"data": b"{}", "created_at": "yesterday", "status": "queued"})
-    shop.redis.rpush(shop.queue.key, "broken", "absent")
+    shop.redis.set("rq:job:string", "no hash")
+    shop.redis.rpush(shop.queue.key, "broken", "string", "absent")
     job_id = shop.submit()
     hire().engine.gate.set()
     until(shop.all_are([job_id], JobStatus.FINISHED))

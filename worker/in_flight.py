@@ -1,0 +1,51 @@
+"""InFlight: one job between the queue and its end, and how it may end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from movq_core.errors import MovqError
+from movq_core.protocol import GenerateRequest, JobOutput, Request
+from worker.rq_worker import Claim
+from worker.work import Work
+
+log = structlog.get_logger("movq.intake")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job shall end; `failed` with `retry` runs again while the job has retries."""
+
+    how: Literal["succeeded", "failed", "stopped"]
+    output: JobOutput | None = None
+    message: str = ""
+    retry: bool = False
+
+
+@dataclass(eq=False)
+class InFlight:
+    """One claimed job. `work` is set while the engine has it; `verdict` beats what the engine says."""
+
+    claim: Claim
+    kind: str
+    images: int
+    taken_s: float
+    work: Work | None = None
+    verdict: Ending | None = None
+    ending: Ending | None = None
+
+
+def images_of(request: Request) -> int:
+    """How many images the request asks the engine for."""
+    return request.num_images if isinstance(request, GenerateRequest) else 1
+
+
+def failure_of(error: BaseException | None) -> Ending:
+    """What the caller reads; our own errors are sentences and final, others are told in the log."""
+    if isinstance(error, MovqError):
+        return Ending("failed", message=str(error))
+    log.error("a job raised", exc_info=error)
+    return Ending("failed", message=f"internal error ({type(error).__name__})", retry=True)
