@@ -11,8 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
+from service.problems import REQUEST_ID_HEADER, REQUEST_ID_KEY
 
-REQUEST_ID_HEADER = "X-Request-Id"
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}")
 _UNMATCHED = "unmatched"  # one label for every path that is no route, however many there are
 
@@ -30,7 +30,7 @@ class Observation:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = scope[REQUEST_ID_KEY] = _request_id(scope)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 500
         started_s = time.perf_counter()
@@ -44,6 +44,9 @@ class Observation:
 
         try:
             await self._app(scope, receive, observed_send)
+        except Exception:
+            log.exception("request failed", path=scope["path"])
+            raise
         finally:
             self._record(scope, status, time.perf_counter() - started_s)
             structlog.contextvars.unbind_contextvars("request_id")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from http.client import responses as phrases
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -37,6 +38,8 @@ from movq_core.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 OUTAGE_RETRY_S = 5
+REQUEST_ID_HEADER = "X-Request-Id"
+REQUEST_ID_KEY = "movq.request_id"  # in the ASGI scope
 
 _STATUS: tuple[tuple[type[MovqError], int, str], ...] = (  # a subclass stands above its parent
     (ImageTooLarge, 413, "image_too_large"),
@@ -88,7 +91,7 @@ def problem(
 ) -> JSONResponse:
     """The answer that says `detail`."""
     body = Problem(
-        title=HTTPStatus(status).phrase,
+        title=phrases.get(status, "Client Closed Request"),
         status=status,
         code=code,
         detail=detail,
@@ -145,7 +148,7 @@ def _retry_after(error: Exception) -> dict[str, str]:
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    if error.detail == HTTPStatus(error.status_code).phrase:  # Starlette's own, which says too little
+    if error.detail == phrases.get(error.status_code):  # Starlette's own, which says too little
         error = HTTPException(error.status_code, _plain_words(request, error), headers=error.headers)
     return http_problem(error)
 
@@ -160,8 +163,13 @@ def _plain_words(request: Request, error: HTTPException) -> str:
     return str(error.detail)
 
 
-async def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
-    return problem(500, "internal", _INTERNAL)  # Starlette raises it again: the server logs it
+async def _on_bug(request: Request, _error: Exception) -> JSONResponse:
+    """The last resort, outside all middleware of ours; Starlette raises the error again afterwards.
+
+    The server then drops the connection, so the client must not use it again.
+    """
+    headers = {REQUEST_ID_HEADER: request.scope.get(REQUEST_ID_KEY, ""), "Connection": "close"}
+    return problem(500, "internal", _INTERNAL, headers=headers)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

