@@ -1,0 +1,35 @@
+"""Mask plans: integers that fall to zero, step by step."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from movq_core.params import MAX_STEPS, MaskSchedule
+from movq_core.sampling.schedule import mask_plan, mask_ratio
+
+
+@pytest.mark.parametrize("schedule", MaskSchedule)
+def test_ratio_falls_from_one_to_zero(schedule):
+    ratios = [mask_ratio(schedule, i / 10) for i in range(11)]
+    assert ratios[0] == pytest.approx(1)
+    assert ratios[-1] == pytest.approx(0)
+    assert ratios == sorted(ratios, reverse=True)
+
+
+def test_cosine_plan_of_maskgit():
+    """floor(256 * cos(pi/2 * t/8)), worked out by hand."""
+    assert mask_plan(MaskSchedule.COSINE, 8, 256) == (251, 236, 212, 181, 142, 97, 49, 0)
+
+
+def test_linear_plan_settles_the_same_number_each_step():
+    assert mask_plan(MaskSchedule.LINEAR, 4, 100) == (75, 50, 25, 0)
+
+
+@given(st.sampled_from(MaskSchedule), st.integers(1, MAX_STEPS), st.integers(1, 1024))
+def test_each_step_settles_at_least_one_and_the_last_all(schedule, steps, masked):
+    plan = mask_plan(schedule, steps, masked)
+    assert len(plan) == steps
+    assert plan[-1] == 0
+    before = (masked, *plan)
+    assert all(later < earlier or later == 1 for earlier, later in zip(before, plan, strict=False))
+    assert all(later >= 1 for later in plan[:-1])

@@ -1,0 +1,84 @@
+"""Bundles: what is saved is what is loaded, and nothing that does not fit is."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from movq_core.bundle import ModelBundle
+from movq_core.errors import BundleError
+from movq_core.manifest import fingerprint, read_manifest
+from worker.fakes import TINY
+
+
+@pytest.fixture
+def folder(tmp_path):
+    ModelBundle.random(TINY).save(tmp_path)
+    return tmp_path
+
+
+def test_round_trip(folder):
+    saved, loaded = ModelBundle.random(TINY), ModelBundle.load(folder)
+    assert loaded.manifest == TINY
+    for name, tensor in saved.movq.state_dict().items():
+        assert torch.equal(tensor, loaded.movq.state_dict()[name])
+    for name, tensor in saved.maskgit.state_dict().items():
+        assert torch.equal(tensor, loaded.maskgit.state_dict()[name])
+    assert not loaded.movq.training
+    assert not loaded.maskgit.training
+
+
+def test_a_tokenizer_without_a_prior(tmp_path):
+    manifest = TINY.model_copy(update={"maskgit": None, "labels": ()})
+    ModelBundle.random(manifest).save(tmp_path)
+    assert ModelBundle.load(tmp_path).maskgit is None
+
+
+@pytest.mark.parametrize("name", ["config.json", "labels.json", "movq.safetensors", "maskgit.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        ModelBundle.load(folder)
+
+
+@pytest.mark.parametrize("change", ["drop", "rename", "reshape"])
+def test_weights_that_do_not_fit_are_refused(folder, change):
+    path = folder / "maskgit.safetensors"
+    tensors = load_file(path)
+    tensor = tensors.pop("norm_out.weight")
+    if change == "rename":
+        tensors["norm_out.gain"] = tensor
+    if change == "reshape":
+        tensors["norm_out.weight"] = tensor[:-1].clone()
+    save_file(tensors, path)
+    with pytest.raises(BundleError, match="norm_out"):
+        ModelBundle.load(folder)
+
+
+def test_a_file_that_is_no_safetensors_is_refused(folder):
+    (folder / "movq.safetensors").write_bytes(b"not weights")
+    with pytest.raises(BundleError, match="safetensors"):
+        ModelBundle.load(folder)
+
+
+def test_a_prior_for_another_codebook_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["maskgit"]["codebook_size"] = 64
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match="prior"):
+        read_manifest(folder)
+
+
+def test_labels_and_classes_must_agree(folder):
+    (folder / "labels.json").write_text('["only one"]')
+    with pytest.raises(BundleError, match="1 labels for 3 classes"):
+        read_manifest(folder)
+
+
+def test_the_fingerprint_names_the_weights(folder):
+    before = fingerprint(folder)
+    assert before == fingerprint(folder)
+    path = folder / "movq.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    assert fingerprint(folder) != before
