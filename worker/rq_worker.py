@@ -126,6 +126,7 @@ class RQWorker(BaseWorker):
         self.lease_s = lease_s
         self.stops: SimpleQueue[str] = SimpleQueue()  # job ids, put by the pub/sub thread
         self.suspended = False
+        self._doubtful: Claim | None = None  # claimed by a transaction whose answer never came
         self._stranded_since_s: dict[str, float] = {}
         self._wip_key: str = self.queue.started_job_registry.key
         self._extend = connection.register_script(queue_scripts.EXTEND)
@@ -171,11 +172,11 @@ class RQWorker(BaseWorker):
             self.heartbeat(pipeline=pipeline)
             pipeline.exists(WORKERS_SUSPENDED)
             before = len(pipeline)
-            for claim in claims:
+            for claim in (*claims, *([self._doubtful] if self._doubtful else [])):
                 self._extend_claim(claim, self.lease_s, pipeline)
             results = pipeline.execute()
         self.suspended = bool(results[before - 1])
-        return [Lease(result.decode()) for result in results[before:]]
+        return [Lease(result.decode()) for result in results[before : before + len(claims)]]
 
     def set_busy(self, busy: bool) -> None:
         """The state that the next renewal writes, for `rq info`."""
@@ -186,6 +187,8 @@ class RQWorker(BaseWorker):
     def take(self, block_s: int | None = None) -> Claim | None:
         """The queue's first job, claimed; None when there is none (after `block_s`, when given)."""
         with _outages():
+            if self._doubtful:
+                return self._resolve_doubt(self._doubtful)
             try:
                 found = Queue.dequeue_any(
                     [self.queue], block_s, self.connection, Job, serializer=self.serializer
@@ -219,10 +222,21 @@ class RQWorker(BaseWorker):
                     job.prepare_for_execution(self.name, pipeline=pipeline)
                     pipeline.persist(job.key)
                     self.set_state(WorkerStatus.BUSY, pipeline=pipeline)
+                    claim = self._doubtful = Claim(job, execution)
                     pipeline.execute()
                 except WatchError:
+                    self._doubtful = None
                     continue
-                return Claim(job, execution)
+                self._doubtful = None
+                return claim
+
+    def _resolve_doubt(self, claim: Claim) -> Claim | None:
+        """The claim, if Redis carried out the transaction that it could not answer."""
+        owned = self._extend_claim(claim, self.lease_s) == Lease.OWNED.value.encode()
+        if not owned:
+            self._put_back(claim.job_id)
+        self._doubtful = None
+        return claim if owned else None
 
     def _discard_unreadable(self, error: Exception) -> None:
         """Drop an id whose record is not a job's; without this it would come back for ever."""

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,21 @@ class Stack:
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(self.children()[name], number)
 
+    @contextmanager
+    def second_worker(self) -> Iterator[None]:
+        """One more worker, beside the launcher's; terminated at the end."""
+        environ = Path(f"/proc/{self.children()['worker']}/environ").read_bytes().decode()
+        env = dict(entry.partition("=")[::2] for entry in environ.split("\0") if entry)
+        worker = subprocess.Popen([sys.executable, "-m", "worker"], env=env, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            worker.terminate()
+            worker.wait(60)
+
+    def log(self, name: str) -> str:
+        return (self.data_dir / "logs" / f"{name}.log").read_text()
+
     # -- its jobs -------------------------------------------------------------------------------
 
     def submit(self, **body: Any) -> str:
@@ -158,6 +174,10 @@ class Stack:
             assert redis.zcard(queue.started_job_registry.key) == 0
             assert redis.llen(queue.intermediate_queue_key) == 0
             assert queue.count == 0
+
+    def retries_left(self, job_ids: list[str]) -> set[int | None]:
+        with Redis.from_url(self.redis_url) as redis:
+            return {Job.fetch(job_id, redis, "json").retries_left for job_id in job_ids}
 
     def rq_info(self) -> str:
         """What an operator sees."""

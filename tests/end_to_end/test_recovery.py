@@ -90,3 +90,36 @@ def test_rq_info_tells_the_truth(launch: Callable[..., Stack]) -> None:
     assert "8 executing" in told
     assert "busy" in told
     assert "1 workers, 1 queues" in told
+
+
+SHORT_LEASE = {"MOVQ_LEASE_S": "4", "MOVQ_RENEW_S": "1"}
+
+
+def test_a_frozen_worker_loses_its_jobs_to_a_live_one(launch: Callable[..., Stack]) -> None:
+    """It wakes with rows whose leases are lost: it must drop them, and finish none a second time."""
+    stack = launch(**SLOW, **SHORT_LEASE)
+    job_ids = stack.submit_slow(24)
+    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    stack.kill("worker", signal.SIGSTOP)
+    with stack.second_worker():
+        until(all_succeeded(stack, job_ids), ALL_WITHIN_S, "the other one does them all")
+        stack.kill("worker", signal.SIGCONT)
+        until(lambda: "dropped a job" in stack.log("worker"), 10, "the frozen one lets go")
+        time.sleep(1.0)
+        stack.assert_at_rest(job_ids)
+    assert '"lease": "lost"' in stack.log("worker")
+
+
+def test_a_redis_that_is_silent_for_longer_than_a_lease_costs_nothing(launch: Callable[..., Stack]) -> None:
+    """Leases are proved before anything is reaped: no job runs twice, none spends a retry."""
+    stack = launch(**SLOW, **SHORT_LEASE)
+    job_ids = stack.submit_slow(24)
+    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    redis = stack.children()["redis"]
+    os.kill(redis, signal.SIGSTOP)
+    time.sleep(7.0)
+    os.kill(redis, signal.SIGCONT)
+    until(all_succeeded(stack, job_ids), ALL_WITHIN_S, "all succeed")
+    stack.assert_at_rest(job_ids)
+    assert "redis is away" in stack.log("worker")
+    assert stack.retries_left(job_ids) == {2}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
 from rq.job import Job, JobStatus
@@ -18,7 +20,7 @@ from rq.results import Result
 
 from movq_core.blobs import BlobStore
 from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
-from movq_core.errors import InvalidRequest
+from movq_core.errors import InvalidRequest, QueueUnavailable
 from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
 from movq_core.protocol import QUEUE_NAME, GenerateRequest, JobOutput
@@ -389,6 +391,47 @@ def test_an_id_left_between_two_lists_comes_back_without_a_retry(shop: Shop, red
         claim = worker.take()
         assert claim is not None
         assert claim.job.retries_left == 2
+
+
+def test_a_claim_whose_answer_was_lost_is_proved_and_kept(
+    shop: Shop, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bare_worker(redis_url) as worker:
+        job_id = shop.submit()
+        monkeypatch.setattr(Pipeline, "execute", lose_the_answer(Pipeline.execute))
+        with pytest.raises(QueueUnavailable):
+            worker.take()
+        monkeypatch.undo()
+        assert shop.status(job_id) is JobStatus.STARTED
+        assert worker.renew([]) == []
+        claim = worker.take()
+        assert claim is not None
+        assert claim.job_id == job_id
+        assert worker.take() is None
+
+
+def test_a_claim_that_never_reached_redis_is_put_back(
+    shop: Shop, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bare_worker(redis_url) as worker:
+        job_id = shop.submit()
+        monkeypatch.setattr(Pipeline, "execute", lose_the_answer(lambda _: None))
+        with pytest.raises(QueueUnavailable):
+            worker.take()
+        monkeypatch.undo()
+        assert worker.take() is None
+        claim = worker.take()
+        assert claim is not None
+        assert claim.job_id == job_id
+        shop.job(job_id).delete()
+
+
+def lose_the_answer(execute: Callable[[Pipeline], object]) -> Callable[[Pipeline], None]:
+    def executed(pipeline: Pipeline) -> None:
+        execute(pipeline)
+        raise RedisTimeoutError("Timeout reading from socket")
+
+    return executed
 
 
 def test_drain_finishes_what_is_in_flight_and_takes_no_more(shop: Shop, hire: Callable[..., Crew]) -> None:
