@@ -19,7 +19,7 @@ test: lint ## lint, types, import contracts, then every test
 lint: .venv/dev.stamp ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy movq_core worker service deploy $(wildcard benchmarks/*.py)
 	$(BIN)/lint-imports
 
 clean: ## remove the environment and the caches; data/ stays
