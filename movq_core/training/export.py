@@ -24,6 +24,7 @@ def main(
     movq: Annotated[Path, typer.Option(help="the tokenizer's checkpoint")] = Path("runs/movq/checkpoint.pt"),
     maskgit: Annotated[Path | None, typer.Option(help="the prior's checkpoint")] = None,
     out: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji-64"),
+    labels: Annotated[tuple[str, ...], typer.Option(hidden=True)] = LABELS,
 ) -> None:
     """Write the averaged weights as a bundle named after its folder; without a prior it reconstructs only."""
     state = load_checkpoint(movq)
@@ -38,7 +39,7 @@ def main(
         prior = MaskGIT(prior_config)
         prior.load_state_dict(state["ema"])
         manifest = Manifest(
-            name=out.name, movq=config, maskgit=prior_config, sampling=DEMO_SAMPLING, labels=LABELS
+            name=out.name, movq=config, maskgit=prior_config, sampling=DEMO_SAMPLING, labels=labels
         )
     ModelBundle(manifest, tokenizer.eval(), prior.eval() if prior else None).save(out)
     typer.echo(f"{out}: fingerprint {fingerprint(out)}")

@@ -79,7 +79,9 @@ class TokenizerTrainer:
         self.ema = WeightEMA(self.movq, recipe.ema_decay)
         learnt = [p for p in self.movq.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(learnt, betas=(0.9, 0.99), weight_decay=1e-4)
-        self.critic = PatchDiscriminator() if recipe.disc_weight else None
+        # Three strided convs, as VQGAN's; an image of 16 pixels is too small for the third.
+        layers = min(3, config.image_size.bit_length() - 3)
+        self.critic = PatchDiscriminator(layers=layers) if recipe.disc_weight else None
         if self.critic is not None:
             self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.9))
 

@@ -1,0 +1,60 @@
+"""CodebookEMA: k-means, moving averages, revival."""
+
+import torch
+
+from movq_core.models.quantizer import MultichannelQuantizer
+from movq_core.training.codebook import CodebookEMA
+
+
+def clusters(count=400, seed=0):
+    """Points around four corners, in two dimensions."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.tensor([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 9.0]])
+    return corners.repeat(count // 4, 1) + 0.1 * torch.randn(count, 2, generator=generator), corners
+
+
+def as_z(vectors):
+    """(N, 2) as z (1, 2, N, 1)."""
+    return vectors.t().reshape(1, 2, -1, 1)
+
+
+def test_k_means_starts_where_the_vectors_are():
+    torch.manual_seed(0)
+    vectors, _ = clusters()
+    quantizer = MultichannelQuantizer(1, 16, 2)
+    codebook = CodebookEMA(quantizer)
+    codebook.start(vectors)
+    error = (quantizer.decode(quantizer.encode(as_z(vectors))) - as_z(vectors)).pow(2).mean()
+    assert error < 0.01
+    assert codebook.usage.sum() == 400
+
+
+def test_codes_move_to_the_mean_of_what_they_stand_for():
+    vectors, corners = clusters()
+    quantizer = MultichannelQuantizer(1, 4, 2)
+    codebook = CodebookEMA(quantizer, decay=0.5)
+    quantizer.codebook.data = corners + 1.0
+    codebook.usage += 100.0
+    codebook.sums = quantizer.codebook.data * 100.0
+    for _ in range(20):
+        assert codebook.update(as_z(vectors), quantizer.encode(as_z(vectors))) == 0
+    torch.testing.assert_close(quantizer.codebook.data, corners, atol=0.05, rtol=0)
+
+
+def test_a_dead_code_is_moved_onto_a_vector_that_is_there():
+    torch.manual_seed(0)
+    vectors, corners = clusters()
+    quantizer = MultichannelQuantizer(1, 5, 2)
+    codebook = CodebookEMA(quantizer)
+    quantizer.codebook.data = torch.cat([corners, torch.tensor([[500.0, 500.0]])])
+    codebook.usage += 100.0
+    codebook.usage[4] = 0.1
+    codebook.sums = quantizer.codebook.data * codebook.usage[:, None]
+    assert codebook.update(as_z(vectors), quantizer.encode(as_z(vectors))) == 1
+    assert torch.cdist(quantizer.codebook.data[4:], vectors).min() == 0
+
+
+def test_the_optimiser_leaves_the_codebook_alone():
+    quantizer = MultichannelQuantizer(1, 4, 2)
+    CodebookEMA(quantizer)
+    assert not quantizer.codebook.requires_grad
