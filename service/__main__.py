@@ -15,6 +15,8 @@ from service.jobs import JobStore
 from service.logs import configure_logs
 from service.settings import Settings
 
+SHUTDOWN_S = 5  # for those who wait for a job; it stays on the queue
+
 
 class EnvironmentSettings(Settings, BaseSettings):
     """`Settings`, with every field read from `MOVQ_<FIELD>`."""
@@ -34,7 +36,14 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     app = create_app(settings, JobStore(settings), BlobStore(settings.blobs_url), manifest)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
     return 0
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from movq_core.protocol import GenerateRequest, JobKind, JobOutput, Request
+from pydantic import ValidationError
+
+from movq_core.errors import JobNotFound
+from movq_core.protocol import GenerateRequest, JobKind, JobOutput, Request, parse_request
 
 
 class Status(StrEnum):
@@ -43,3 +48,32 @@ class Job:
 def images_of(request: Request) -> int:
     """How many images the request asks the worker for."""
     return request.num_images if isinstance(request, GenerateRequest) else 1
+
+
+_BY_RQ_STATUS = {
+    "started": Status.RUNNING,
+    "finished": Status.SUCCEEDED,
+    "failed": Status.FAILED,
+    "stopped": Status.CANCELLED,
+    "canceled": Status.CANCELLED,
+}
+
+
+def status_of(rq_status: str) -> Status:
+    """Our word for RQ's; whatever is not yet started is queued."""
+    return _BY_RQ_STATUS.get(rq_status, Status.QUEUED)
+
+
+def request_of(job_id: str, kwargs: Mapping[str, Any]) -> Request:
+    """The request in a job's arguments; raises JobNotFound when somebody else enqueued the job."""
+    try:
+        return parse_request(kwargs["request"])
+    except (KeyError, ValidationError) as error:
+        raise JobNotFound(f"Job {job_id} is none of this service's.") from error
+
+
+def output_of(return_value: Any) -> JobOutput:
+    """What a succeeded job returned; raises JobNotFound when that has expired."""
+    if return_value is None:
+        raise JobNotFound("The job has succeeded, but its result has expired.")
+    return JobOutput.model_validate(return_value)

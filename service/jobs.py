@@ -12,13 +12,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
 import redis.asyncio
 from anyio import to_thread
-from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
@@ -27,15 +25,14 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job as RQJob
 from rq.job import JobStatus, parse_job_id
 from rq.registry import CanceledJobRegistry, FinishedJobRegistry, StartedJobRegistry
-from rq.results import Result
 from rq.utils import now, str_to_date, utcformat
 from rq.worker_registration import get_keys
 
 from movq_core.errors import JobNotFound, QueueUnavailable
-from movq_core.protocol import QUEUE_NAME, JobOutput, Request, parse_request
+from movq_core.protocol import QUEUE_NAME, Request
 from service.admission import Admission, Load
 from service.failures import failure_sentence
-from service.job import Job, Status, images_of
+from service.job import Job, Status, images_of, output_of, request_of, status_of
 from service.settings import Settings
 
 SERIALIZER = "json"  # never pickle: it runs code for whoever can write to Redis
@@ -49,15 +46,6 @@ CANCEL_ATTEMPTS = 20
 CANCEL_PAUSE_S = 0.05
 RATE_WINDOW_S = 60
 RATE_JOBS = 64
-
-
-_STATUS = {
-    JobStatus.STARTED: Status.RUNNING,
-    JobStatus.FINISHED: Status.SUCCEEDED,
-    JobStatus.FAILED: Status.FAILED,
-    JobStatus.STOPPED: Status.CANCELLED,
-    JobStatus.CANCELED: Status.CANCELLED,
-}
 
 
 class JobStore:
@@ -143,7 +131,7 @@ class JobStore:
             id=job_id,
             status=Status.QUEUED,
             request=request,
-            created_at=_aware(record.created_at),
+            created_at=record.created_at,
             position=load.queued_jobs + 1,
         )
 
@@ -175,20 +163,20 @@ class JobStore:
     def _get(self, job_id: str) -> Job:
         with _outage_told():
             record = self._fetch(job_id)
-            status = _STATUS.get(record.get_status(refresh=False), Status.QUEUED)
+            status = status_of(record.get_status(refresh=False).value)
             position = self._queue.get_job_position(record.id) if status is Status.QUEUED else None
             ended = status in (Status.SUCCEEDED, Status.FAILED)
             result = record.latest_result() if ended else None
         return Job(
             id=record.id,
             status=status,
-            request=_request_of(record),
-            created_at=_aware(record.created_at),
+            request=request_of(record.id, record.kwargs),
+            created_at=record.created_at,
             position=None if position is None else position + 1,
-            started_at=_aware(record.started_at) if record.started_at else None,
-            finished_at=_aware(record.ended_at) if record.ended_at else None,
-            output=_output_of(result) if status is Status.SUCCEEDED else None,
-            error=_error_of(result) if status is Status.FAILED else None,
+            started_at=record.started_at,
+            finished_at=record.ended_at,
+            output=output_of(result and result.return_value) if status is Status.SUCCEEDED else None,
+            error=failure_sentence(result and result.exc_string) if status is Status.FAILED else None,
         )
 
     async def _await_result(self, job_id: str, timeout_s: float) -> None:
@@ -205,7 +193,7 @@ class JobStore:
         with _outage_told():
             for _ in range(CANCEL_ATTEMPTS):
                 record = self._fetch(job_id)
-                status = _STATUS.get(record.get_status(refresh=False), Status.QUEUED)
+                status = status_of(record.get_status(refresh=False).value)
                 if status is Status.QUEUED and self._cancel_queued(record):
                     break
                 if status is Status.RUNNING and self._stop_running(record):
@@ -298,27 +286,6 @@ class JobStore:
         return sum(
             1 for heard, death in records if heard and not death and str_to_date(heard).timestamp() > horizon
         )
-
-
-def _request_of(record: RQJob) -> Request:
-    try:
-        return parse_request(record.kwargs["request"])
-    except (KeyError, ValidationError) as error:
-        raise JobNotFound(f"Job {record.id} is none of this service's.") from error
-
-
-def _output_of(result: Result | None) -> JobOutput:
-    if result is None:
-        raise JobNotFound("The job has succeeded, but its result has expired.")
-    return JobOutput.model_validate(result.return_value)
-
-
-def _error_of(result: Result | None) -> str:
-    return failure_sentence(result.exc_string if result else None)
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ def _quality(parameters: Sequence[str]) -> float:
             except ValueError:
                 return 0.0
     return 1.0
+
+
+def negotiate(http: Request, offers: Sequence[str]) -> str:
+    """The offer that the request likes best; raises HTTPException 406."""
+    return choose(", ".join(http.headers.getlist("accept")), offers)
 
 
 def choose(header: str | None, offers: Sequence[str]) -> str:

@@ -13,16 +13,20 @@ from movq_core.bundle import ModelBundle
 from worker.fakes import TINY
 
 
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[ValkeyServer]:
-    """One embedded server on a free loopback port, for the whole session.
+def free_port() -> int:
+    """A port of the kernel's choice.
 
-    The port is the kernel's choice: the library's own search starts at one place, so that two test
-    runs beside each other could meet, and flush each other's data.
+    The library's own search starts at one place, so that two test runs beside each other could
+    meet, and flush each other's data.
     """
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with ValkeyServer(port=port) as server:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[ValkeyServer]:
+    """One embedded server on a free loopback port, for the whole session."""
+    with ValkeyServer(port=free_port()) as server:
         yield server
 
 

@@ -9,7 +9,7 @@ from movq_core.manifest import Manifest
 from movq_core.protocol import CodesDocument, DecodeRequest, ImageFormat
 from service.answers import IMAGE_RESPONSES, JOB_RESPONSES, Wait, format_of, offers, short_image, v1_job
 from service.context import Context, Ctx
-from service.negotiation import choose
+from service.negotiation import negotiate
 from service.problems import declare
 from service.schemas import JobDocument
 
@@ -21,7 +21,7 @@ async def decode(
     http: Request, context: Ctx, body: CodesDocument, format: ImageFormat | None = None, wait: Wait = None
 ) -> Response:
     """Decode and wait: JSON with a link, or with `Accept: image/png` the image itself."""
-    media_type = choose(http.headers.get("accept"), offers(format))
+    media_type = negotiate(http, offers(format))
     key = await _store(context, body)
     request = DecodeRequest(codes_key=key, format=format_of(media_type, format))
     return await short_image(http, context, request, wait, media_type)

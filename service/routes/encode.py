@@ -8,7 +8,7 @@ from movq_core.protocol import CodesDocument, EncodeRequest
 from service.answers import JOB_RESPONSES, JSON, Wait, accepted, schema_of_upload, short_job, v1_job
 from service.context import Ctx
 from service.intake import store_upload
-from service.negotiation import choose
+from service.negotiation import negotiate
 from service.problems import declare
 from service.schemas import JobDocument
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["encode"])
 )
 async def encode(http: Request, context: Ctx, wait: Wait = None) -> Response:
     """Encode and wait: the codes as JSON, which `/decode` takes as they are."""
-    choose(http.headers.get("accept"), [JSON])
+    negotiate(http, [JSON])
     key = await store_upload(http, context)
     job = await short_job(http, context, EncodeRequest(image_key=key), wait)
     if job.output is None or job.output.codes_key is None:

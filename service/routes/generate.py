@@ -12,7 +12,7 @@ from movq_core.params import MAX_SEED, SamplingParams
 from movq_core.protocol import GenerateRequest, ImageFormat
 from service.answers import IMAGE_RESPONSES, JOB_RESPONSES, Wait, format_of, offers, short_image, v1_job
 from service.context import Ctx
-from service.negotiation import choose
+from service.negotiation import negotiate
 from service.problems import declare
 from service.schemas import GenerationBody, JobDocument
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["generate"])
 async def generate(http: Request, context: Ctx, body: GenerationBody, wait: Wait = None) -> Response:
     """Generate and wait: JSON with links, or with `Accept: image/png` the first image itself."""
     asked = body.format if "format" in body.model_fields_set else None
-    media_type = choose(http.headers.get("accept"), offers(asked))
+    media_type = negotiate(http, offers(asked))
     request = generation_request(body, context.manifest, format_of(media_type, asked))
     return await short_image(http, context, request, wait, media_type)
 

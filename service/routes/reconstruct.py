@@ -17,7 +17,7 @@ from service.answers import (
 )
 from service.context import Ctx
 from service.intake import store_upload
-from service.negotiation import choose
+from service.negotiation import negotiate
 from service.problems import declare
 from service.schemas import JobDocument
 
@@ -34,7 +34,7 @@ async def reconstruct(
     http: Request, context: Ctx, format: ImageFormat | None = None, wait: Wait = None
 ) -> Response:
     """Reconstruct and wait: JSON with PSNR, SSIM and code size, or the image with these in headers."""
-    media_type = choose(http.headers.get("accept"), offers(format))
+    media_type = negotiate(http, offers(format))
     key = await store_upload(http, context)
     request = ReconstructRequest(image_key=key, format=format_of(media_type, format))
     return await short_image(http, context, request, wait, media_type)

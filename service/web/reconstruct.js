@@ -7,6 +7,7 @@ const byId = (id) => document.getElementById(id);
 const [compare, pair, original, result, split] = ["compare", "pair", "original", "reconstruction", "split"].map(byId);
 const [drop, file, figures] = ["drop", "file", "figures"].map(byId);
 const SMALLEST_SHOWN_PX = 420;
+const TALLEST_SHOWN_PX = 640;
 const parts = partsOf("reconstruct");
 let latest = 0; // a newer image takes the place of one that is still under way
 
@@ -74,7 +75,7 @@ async function preview(image) {
   const url = URL.createObjectURL(image);
   try {
     await load(original, url);
-    setSize(original.naturalWidth);
+    setSize(original.naturalWidth, original.naturalHeight);
     pair.hidden = false;
     compare.querySelector(".empty").hidden = true;
   } catch (reason) {
@@ -93,9 +94,11 @@ function load(element, url) {
   });
 }
 
-/** Small images are shown larger, and none larger than the stage. */
-function setSize(widthPx) {
-  pair.style.setProperty("--shown-width", `${Math.max(widthPx, SMALLEST_SHOWN_PX)}px`);
+/** Small images are shown larger, tall ones smaller, and none wider than the stage. */
+function setSize(width, height) {
+  const larger = Math.max(1, SMALLEST_SHOWN_PX / Math.max(width, height));
+  const scale = Math.min(larger, TALLEST_SHOWN_PX / height);
+  pair.style.setProperty("--shown-width", `${Math.max(1, width * scale)}px`);
 }
 
 async function show(job, name) {
@@ -105,7 +108,7 @@ async function show(job, name) {
     return;
   }
   await Promise.all([load(original, job.request.image), load(result, job.images[0])]);
-  setSize(job.width);
+  setSize(job.width, job.height);
   pair.hidden = false;
   compare.querySelector(".empty").hidden = true;
   compare.dataset.state = "done";

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -30,7 +32,9 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
-    """Base URL of `app`, for as long as the block lasts."""
+    """Base URL of `app`, for as long as the block lasts; its log lines of each request are left out."""
+    logs = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
     server = _Server(config)
     thread = threading.Thread(target=server.run, name="service")
@@ -41,3 +45,4 @@ def serving(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+        structlog.configure(**logs)

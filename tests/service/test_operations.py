@@ -19,6 +19,7 @@ from movq_core.manifest import Manifest, write_manifest
 from service.app import create_app
 from service.jobs import JobStore
 from service.settings import Settings
+from tests.conftest import free_port
 from tests.service.pictures import encoded, gradient
 from tests.service.serving import serving
 from tests.service.standin import StandIn
@@ -179,7 +180,7 @@ def test_openapi_declares_the_problems(client: httpx.Client) -> None:
 
 @pytest.fixture
 def own_redis() -> Iterator[ValkeyServer]:
-    server = ValkeyServer()
+    server = ValkeyServer(port=free_port())
     server.start()
     yield server
     if server.is_running():
@@ -217,7 +218,7 @@ def test_python_m_service(redis_url: str, tmp_path: Path, manifest: Manifest) ->
     command = [sys.executable, "-m", "service"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        lines = []
+        lines: list[str] = []
         deadline = time.monotonic() + 30
         while not any("Uvicorn running on" in line for line in lines):
             assert time.monotonic() < deadline
