@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
 from movq_core.params import SamplingParams
 
@@ -94,6 +94,11 @@ def parse_request(data: object) -> Request:
     return _REQUEST.validate_python(data)
 
 
+# One error is enough: a hostile document would else cost an error object for each of its codes.
+_Row = Annotated[list[int], FailFast()]
+_Channel = Annotated[list[_Row], FailFast()]
+
+
 class CodesDocument(_Message):
     """Codes as JSON: `codes[channel][row][column]`, and the pixels they stand for.
 
@@ -103,7 +108,7 @@ class CodesDocument(_Message):
     model: str
     height: int = Field(ge=1)
     width: int = Field(ge=1)
-    codes: list[list[list[int]]]
+    codes: Annotated[list[_Channel], FailFast()]
 
 
 class Timings(_Message):

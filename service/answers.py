@@ -35,7 +35,7 @@ Wait = Annotated[
 
 JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": JobDocument, "description": "Accepted; `Location` names the job"},
-    **declare(413, 422, 429, 500, 503),
+    **declare(400, 413, 422, 429, 500, 503),
 }
 IMAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {item.media_type: {} for item in ImageFormat}},

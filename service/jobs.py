@@ -175,8 +175,10 @@ class JobStore:
             position=None if position is None else position + 1,
             started_at=record.started_at,
             finished_at=record.ended_at,
-            output=output_of(result and result.return_value) if status is Status.SUCCEEDED else None,
-            error=failure_sentence(result and result.exc_string) if status is Status.FAILED else None,
+            output=output_of(result.return_value if result else None) if status is Status.SUCCEEDED else None,
+            error=failure_sentence(result.exc_string if result else None)
+            if status is Status.FAILED
+            else None,
         )
 
     async def _await_result(self, job_id: str, timeout_s: float) -> None:

@@ -38,6 +38,8 @@ from movq_core.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 OUTAGE_RETRY_S = 5
+MAX_ERRORS = 20  # a body can have as many as it has values
+MAX_NAME = 60
 REQUEST_ID_HEADER = "X-Request-Id"
 REQUEST_ID_KEY = "movq.request_id"  # in the ASGI scope
 
@@ -177,7 +179,7 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     found = error.errors()
     if _body_was_not_json(request, found):
         return problem(415, _CODE[415], "Send a JSON body with `content-type: application/json`.")
-    errors = [_field_problem(item, _known_fields(request)) for item in found]
+    errors = [_field_problem(item, _known_fields(request)) for item in found[:MAX_ERRORS]]
     detail = " ".join(item.detail for item in errors[:3])
     return problem(422, "invalid_request", detail, errors=errors)
 
@@ -199,8 +201,9 @@ def _field_problem(item: Any, known: Sequence[str]) -> FieldProblem:
     place, *path = item["loc"]
     if item["type"] == "json_invalid":
         return FieldProblem(pointer="", detail=f"The body is not valid JSON: {item['ctx']['error']}.")
-    name = ".".join(str(part) for part in path) or str(place)
-    pointer = "/" + "/".join(str(part) for part in path) if place == "body" else name
+    parts = [str(part)[:MAX_NAME] for part in path]
+    name = ".".join(parts) or str(place)
+    pointer = _json_pointer(parts) if place == "body" else name
     if item["type"] == "extra_forbidden":
         return FieldProblem(
             pointer=pointer, detail=f"{name} is no field here; allowed are {', '.join(known)}."
@@ -208,6 +211,11 @@ def _field_problem(item: Any, known: Sequence[str]) -> FieldProblem:
     message = item["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return FieldProblem(pointer=pointer, detail=f"{name}: {message}{_given(item)}.")
+
+
+def _json_pointer(parts: Sequence[str]) -> str:
+    """RFC 6901."""
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _given(item: Any) -> str:

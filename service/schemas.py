@@ -36,7 +36,7 @@ class GenerationBody(SamplingParams):
     model_config = ConfigDict(json_schema_extra=_without_sampling_defaults)
 
     class_id: int | None = Field(default=None, ge=0, description="null or absent: unconditional")
-    class_name: str | None = Field(default=None, description="instead of class_id")
+    class_name: str | None = Field(default=None, max_length=100, description="instead of class_id")
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES_PER_REQUEST)
     format: ImageFormat = ImageFormat.PNG
 

@@ -25,7 +25,9 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyErr
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _WHITE = (255, 255, 255)
 
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # by default it goes on
+# Pillow warns where it goes on: about odd metadata, which we drop; and about bombs, which we refuse.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def check_codes(document: CodesDocument, manifest: Manifest, max_pixels: int) ->
     movq = manifest.movq
     if document.model != manifest.name:
         raise InvalidRequest(
-            f"These codes belong to the model {document.model!r}; this one is {manifest.name!r}."
+            f"These codes belong to the model {document.model[:60]!r}; this one is {manifest.name!r}."
         )
     if document.height * document.width > max_pixels:
         raise ImageTooLarge(

@@ -18,7 +18,7 @@ router = APIRouter(tags=["encode"])
 @router.post(
     "/encode",
     response_model=CodesDocument,
-    responses=JOB_RESPONSES | declare(400, 406, 409, 415),
+    responses=JOB_RESPONSES | declare(406, 409, 415),
     openapi_extra=schema_of_upload(),
 )
 async def encode(http: Request, context: Ctx, wait: Wait = None) -> Response:
@@ -36,7 +36,7 @@ async def encode(http: Request, context: Ctx, wait: Wait = None) -> Response:
     "/v1/encodings",
     status_code=202,
     response_model=JobDocument,
-    responses=JOB_RESPONSES | declare(400, 415),
+    responses=JOB_RESPONSES | declare(415),
     openapi_extra=schema_of_upload(),
 )
 async def create_encoding(http: Request, context: Ctx) -> Response:

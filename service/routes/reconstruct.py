@@ -27,7 +27,7 @@ router = APIRouter(tags=["reconstruct"])
 @router.post(
     "/reconstruct",
     response_model=JobDocument,
-    responses=IMAGE_RESPONSES | declare(400, 415),
+    responses=IMAGE_RESPONSES | declare(415),
     openapi_extra=schema_of_upload(),
 )
 async def reconstruct(
@@ -44,7 +44,7 @@ async def reconstruct(
     "/v1/reconstructions",
     status_code=202,
     response_model=JobDocument,
-    responses=JOB_RESPONSES | declare(400, 415),
+    responses=JOB_RESPONSES | declare(415),
     openapi_extra=schema_of_upload(),
 )
 async def create_reconstruction(

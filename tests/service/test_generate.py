@@ -132,6 +132,8 @@ def test_bad_requests_are_refused_with_a_sentence(
 def test_errors_point_at_the_field(client: httpx.Client) -> None:
     errors = client.post("/generate", json={"steps": 0, "seed": -3}).json()["errors"]
     assert [error["pointer"] for error in errors] == ["/steps", "/seed"]
+    (odd,) = client.post("/generate", json={"a/b~c.d": 0}).json()["errors"]
+    assert odd["pointer"] == "/a~1b~0c.d"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,33 @@ def test_bodies_that_are_no_json(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert says in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b'{"class_name": "\\ud800"}',
+        b'{"class_name": "\xff"}',
+        b'{"temperature": NaN}',
+        b'{"temperature": 1e999}',
+        b'{"steps": ' + b"9" * 5000 + b"}",
+        b'{"seed": 1.5}',
+        b'{"class_id": {"a": [1]}}',
+        b'{"\\ud800": 1}',
+        b"[" * 100_000,
+        b'{"class_name": "' + b"x" * 100_000 + b'"}',
+        b'{"' + b"x" * 100_000 + b'": 1}',
+    ],
+    ids=lambda content: repr(content[:24]),
+)
+def test_nasty_json(client: httpx.Client, redis_url: str, content: bytes) -> None:
+    answer = client.post("/generate", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.content) < 2000
+    assert known_jobs(redis_url) == 0
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/gif", "image/png;q=0"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -164,9 +165,9 @@ def test_the_page_allows_nothing_from_elsewhere(client: httpx.Client) -> None:
 def test_openapi_declares_the_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     for path, statuses in {
-        "/generate": {"200", "202", "406", "409", "413", "415", "422", "429", "500", "503"},
+        "/generate": {"200", "202", "400", "406", "409", "413", "415", "422", "429", "500", "503"},
         "/reconstruct": {"200", "202", "400", "406", "409", "413", "415", "422", "429", "500", "503"},
-        "/v1/generations": {"202", "413", "415", "422", "429", "500", "503"},
+        "/v1/generations": {"202", "400", "413", "415", "422", "429", "500", "503"},
     }.items():
         responses = document["paths"][path]["post"]["responses"]
         assert set(responses) == statuses, path
@@ -204,6 +205,23 @@ def test_redis_away(own_redis: ValkeyServer, tmp_path: Path, manifest: Manifest)
             assert answer.headers["retry-after"] == "5"
         assert client.get("/livez").status_code == 200
         assert "movq_redis_up 0.0" in client.get("/metrics").text
+
+
+def test_redis_goes_away_while_somebody_waits(
+    own_redis: ValkeyServer, tmp_path: Path, manifest: Manifest
+) -> None:
+    """The job was accepted: its id is worth more than an error."""
+    settings = Settings(redis_url=own_redis.connection_url, blobs_url=str(tmp_path / "blobs"))
+    app = create_app(settings, JobStore(settings), BlobStore(settings.blobs_url), manifest)
+    with serving(app) as url, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(httpx.post, f"{url}/generate?wait=2", json={}, timeout=30)
+        with Redis.from_url(own_redis.connection_url) as connection:
+            while not connection.exists("rq:queue:movq"):
+                time.sleep(0.01)
+        own_redis.stop()
+        answer = waiting.result()
+        assert answer.status_code == 202
+        assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
 
 
 def test_python_m_service(redis_url: str, tmp_path: Path, manifest: Manifest) -> None:

@@ -118,6 +118,14 @@ def test_codes_that_are_no_picture(
     assert known_jobs(redis_url) == 0
 
 
+def test_a_document_of_nothing_but_mistakes_costs_one(client: httpx.Client) -> None:
+    started = time.monotonic()
+    answer = client.post("/decode", json=document(codes=[[["x"] * 1000] * 1000]))
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 1
+    assert time.monotonic() - started < 5
+
+
 def refused(answer: httpx.Response, status: int, says: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"

@@ -147,6 +147,7 @@ def test_bombs_are_refused_by_their_header(size: tuple[int, int]) -> None:
         clean_image(png_bomb(*size), MAX_PIXELS)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as the service has it, for Pillow's
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
 def test_damaged_files_raise_nothing_of_their_own(image_format: str) -> None:
     dice = random.Random(4)
