@@ -165,6 +165,10 @@ class Stack:
         with Redis.from_url(self.redis_url) as redis:
             return int(redis.zcard("rq:wip:movq"))
 
+    def queued(self) -> int:
+        with Redis.from_url(self.redis_url) as redis:
+            return int(redis.llen("rq:queue:movq") + redis.llen("rq:queue:movq:intermediate"))
+
     def assert_at_rest(self, job_ids: list[str]) -> None:
         """One result each, nothing in flight, nothing between two lists."""
         with Redis.from_url(self.redis_url) as redis:
