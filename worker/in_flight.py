@@ -27,12 +27,17 @@ class Ending:
 
 @dataclass(eq=False)
 class InFlight:
-    """One claimed job. `work` is set while the engine has it; `verdict` beats what the engine says."""
+    """One claimed job.
+
+    `held` is set while it waits to run alone, `work` while the engine has it. `verdict` beats what the
+    engine says.
+    """
 
     claim: Claim
     kind: str
     images: int
     taken_s: float
+    held: Request | None = None
     work: Work | None = None
     verdict: Ending | None = None
     ending: Ending | None = None

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from movq_core.errors import DeviceFault, MovqError, QueueUnavailable
-from movq_core.protocol import JobOutput
+from movq_core.protocol import JobOutput, Request
 from worker.in_flight import Ending, InFlight, failure_of, images_of
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
@@ -55,6 +55,7 @@ class Intake:
         self._renew_every_s = renew_s
         self._grace_s = grace_s
         self._table: dict[str, InFlight] = {}
+        self._alone: InFlight | None = None  # while it is in the table, nothing is taken beside it
         self._ready: deque[InFlight] = deque()  # ended by the engine, not yet in Redis
         self._loaded: SimpleQueue[tuple[InFlight, Future[Work]]] = SimpleQueue()
         self._stored: SimpleQueue[tuple[InFlight, Future[JobOutput]]] = SimpleQueue()
@@ -167,7 +168,8 @@ class Intake:
     # -- taking ---------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        while not (self._draining.is_set() or self._worker.suspended):
+        self._release_held()
+        while not (self._draining.is_set() or self._worker.suspended or self._alone):
             if sum(entry.images for entry in self._table.values()) >= self._credits:
                 return
             claim = self._worker.take()
@@ -188,8 +190,23 @@ class Intake:
             self._end(entry, Ending("failed", message=str(error)))
             return
         entry.kind, entry.images = request.kind.value, images_of(request)
-        future = self._pool.load(claim.job_id, request)
+        if claim.must_run_alone:
+            log.warning("a job that lost its workers runs alone", job_id=claim.job_id)
+            self._alone, entry.held = entry, request
+        else:
+            self._load(entry, request)
+
+    def _load(self, entry: InFlight, request: Request) -> None:
+        future = self._pool.load(entry.claim.job_id, request)
         future.add_done_callback(lambda done: self._loaded.put((entry, done)))
+
+    def _release_held(self) -> None:
+        """Start the job that runs alone once it is alone; take others again once it is gone."""
+        if self._alone and not self._is_current(self._alone):
+            self._alone = None
+        if self._alone and self._alone.held and len(self._table) == 1:
+            request, self._alone.held = self._alone.held, None
+            self._load(self._alone, request)
 
     # -- collecting -----------------------------------------------------------------------------
 
@@ -216,9 +233,13 @@ class Intake:
 
     def _condemn(self, entry: InFlight, verdict: Ending) -> None:
         """The job ends by `verdict`, as soon as the pool or the engine lets go of it."""
-        if entry.verdict is None:
-            entry.verdict = verdict
-            self._cancel(entry)
+        if entry.verdict is not None:
+            return
+        entry.verdict = verdict
+        self._cancel(entry)
+        if entry.held:
+            entry.held = None
+            self._end(entry, verdict)
 
     def _on_loaded(self, entry: InFlight, done: Future[Work]) -> None:
         if not self._is_current(entry):

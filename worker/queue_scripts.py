@@ -40,7 +40,7 @@ return 1
 # its lease in seconds; how many at most.
 # Returns {job ids put back, job ids without a retry left}. The latter stay in `wip` under the
 # reaper's own execution id until it has failed them: their late owner finds its lease lost, and
-# should the reaper die, another one finds them here.
+# should the reaper die, another one finds them here. What is put back is marked `lost`: see Claim.
 REAP = """
 local now = tonumber(redis.call('TIME')[1])
 local expired = redis.call('ZRANGEBYSCORE', KEYS[1], 0, '(' .. now, 'LIMIT', 0, ARGV[6])
@@ -54,7 +54,7 @@ for _, member in ipairs(expired) do
   if redis.call('HGET', job, 'status') == 'started' then
     local retries = tonumber(redis.call('HGET', job, 'retries_left') or '') or 0
     if retries > 0 then
-      redis.call('HSET', job, 'status', 'queued', 'retries_left', retries - 1, 'worker_name', '')
+      redis.call('HSET', job, 'status', 'queued', 'retries_left', retries - 1, 'worker_name', '', 'lost', 1)
       redis.call('LPUSH', KEYS[2], id)
       table.insert(back, id)
     else

@@ -65,10 +65,11 @@ class Lease(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A job this worker has taken."""
+    """A job this worker has taken. `lost`: a worker died while it had this job."""
 
     job: Job
     execution: Execution
+    lost: bool = False
 
     @property
     def job_id(self) -> str:
@@ -89,6 +90,14 @@ class Claim:
     @property
     def has_retries(self) -> bool:
         return bool(self.job.should_retry)
+
+    @property
+    def must_run_alone(self) -> bool:
+        """Whether this is the last try of a job that may be what kills workers.
+
+        Beside others it would take them with it: they have shared its every try so far.
+        """
+        return self.lost and not self.has_retries
 
     def request(self) -> Request:
         """What the job asks for; raises InvalidRequest when it is nothing of ours."""
@@ -211,18 +220,18 @@ class RQWorker(BaseWorker):
             with self.connection.pipeline() as pipeline:
                 try:
                     pipeline.watch(job.key)  # type: ignore[no-untyped-call]
-                    queued = pipeline.hget(job.key, "status") == JobStatus.QUEUED.value.encode()
+                    status, lost = pipeline.hmget(job.key, "status", "lost")
                     ours = pipeline.lpos(self.queue.intermediate_queue_key, job.id) is not None
                     pipeline.multi()
                     pipeline.lrem(self.queue.intermediate_queue_key, 1, job.id)
-                    if not (queued and ours):
+                    if status != JobStatus.QUEUED.value.encode() or not ours:
                         pipeline.execute()
                         return None
                     execution = Execution.create(job, self.lease_s, pipeline, worker_name=self.name)
                     job.prepare_for_execution(self.name, pipeline=pipeline)
                     pipeline.persist(job.key)
                     self.set_state(WorkerStatus.BUSY, pipeline=pipeline)
-                    claim = self._doubtful = Claim(job, execution)
+                    claim = self._doubtful = Claim(job, execution, lost=lost is not None)
                     pipeline.execute()
                 except WatchError:
                     self._doubtful = None

@@ -329,6 +329,37 @@ def test_a_dead_workers_job_runs_again_and_spends_a_retry(
         assert crew.metric("movq_jobs_recovered_total", reason="lease") == 1
 
 
+def test_a_job_on_its_last_try_runs_alone_and_can_be_stopped_while_it_waits(
+    shop: Shop, redis_url: str, hire: Callable[..., Crew]
+) -> None:
+    with bare_worker(redis_url) as dead:
+        suspects = [shop.submit(retries=1) for _ in range(2)]
+        assert [dead.take() is not None for _ in suspects] == [True, True]
+        expire_leases(shop)
+        dead.reap()
+    others = [shop.submit() for _ in range(3)]
+    crew = hire()
+    until(lambda: len(crew.engine.waiting) == 1)
+    time.sleep(0.1)
+    (first,) = crew.engine.waiting
+    assert first in suspects
+    assert shop.started() == 1
+    crew.engine.gate.set()
+    until(shop.all_are([*suspects, *others], JobStatus.FINISHED))
+
+    crew.engine.gate.clear()
+    neighbour = shop.submit()
+    until(lambda: len(crew.engine.waiting) == 1)
+    suspect = shop.submit(retries=0)
+    shop.redis.hset(Job.key_for(suspect), "lost", 1)
+    until(lambda: shop.started() == 2 or shop.status(suspect) is JobStatus.STARTED)
+    shop.redis.publish(crew.worker.pubsub_channel_name, f'{{"command": "stop-job", "job_id": "{suspect}"}}')
+    until(shop.all_are([suspect], JobStatus.STOPPED))
+    crew.engine.gate.set()
+    until(shop.all_are([neighbour], JobStatus.FINISHED))
+    shop.assert_at_rest([*suspects, *others, neighbour, suspect])
+
+
 def test_a_job_that_lost_its_last_worker_fails_clearly(shop: Shop, redis_url: str) -> None:
     with bare_worker(redis_url) as worker:
         job_id = shop.submit(retries=0)

@@ -69,6 +69,20 @@ def test_a_device_fault_ends_the_process_and_the_job_runs_elsewhere(shop: Shop, 
     until(lambda: shop.job(job_id).retries_left == 1, 30)
 
 
+def test_a_job_that_kills_its_workers_fails_alone(shop: Shop, start: Start) -> None:
+    """Those beside it have lost as many workers as it has; on its last try it runs alone."""
+    neighbours = [shop.submit(request(seed=n, steps=60), retries=2) for n in range(5)]
+    poison = shop.submit(request(seed=13), retries=2)
+    neighbours += [shop.submit(request(seed=20 + n, steps=60), retries=2) for n in range(3)]
+    for _ in range(3):
+        assert start("device").wait(60) == 1
+    start("device")
+    until(shop.all_are([poison], JobStatus.FAILED), 30)
+    until(shop.all_are(neighbours, JobStatus.FINISHED), 60)
+    assert "no retry is left" in (shop.error(poison) or "")
+    shop.assert_at_rest([poison, *neighbours])
+
+
 def test_an_engine_without_steps_ends_the_process(shop: Shop, start: Start) -> None:
     shop.submit(request(seed=13))
     stalled = start("stall", MOVQ_STALLED_S="1")
