@@ -55,6 +55,27 @@ _FUNCTIONS = {kind.function: kind for kind in JobKind}
 log = structlog.get_logger("movq.rq_worker")
 
 
+class PlainPipeline(Pipeline):
+    """A pipeline that calls an outage an outage.
+
+    redis-py raises WatchError when the connection fails while a key is watched. RQ answers that by
+    running its transaction again, with no fence: where only the answer was lost, a job would finish twice.
+    """
+
+    def _disconnect_raise_on_watching(self, conn: Any, *_: Any, **__: Any) -> None:
+        conn.disconnect()
+        self.watching = False  # the watch died with the connection
+
+    _disconnect_reset_raise_on_watching = _disconnect_raise_on_watching
+
+
+class PlainRedis(Redis):
+    """A client whose every pipeline is plain."""
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+        return PlainPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 class Lease(StrEnum):
     """Whose a claimed job is."""
 
@@ -395,7 +416,9 @@ def connect(url: str, *, lease_s: int) -> RQWorker:
 
     The client never repeats a command by itself: a repeated EXEC could finish a job twice.
     """
-    connection = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0))
+    connection = PlainRedis.from_url(
+        url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
+    )
     with _outages():
         connection.ping()
         return RQWorker(connection, lease_s=lease_s)

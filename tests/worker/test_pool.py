@@ -105,7 +105,7 @@ def test_generated_images_are_stored_in_order(pool: ImagePool, blobs: BlobStore)
 
 def test_a_reconstruction_tells_its_fidelity(pool: ImagePool, blobs: BlobStore) -> None:
     work = Work("job", ReconstructRequest(image_key="any"), pixels=PIXELS)
-    outcome = Outcome(work, images=(PIXELS,), codes=CODES, psnr_db=None, ssim=0.5)
+    outcome = Outcome(work, images=(PIXELS,), codes=CODES)
     output = pool.store(outcome).result()
     assert np.array_equal(decode_image(blobs.get(output.image_keys[0])), PIXELS)
     assert output.fidelity is not None

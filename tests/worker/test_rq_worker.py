@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
@@ -439,6 +440,19 @@ def test_a_claim_whose_answer_was_lost_is_proved_and_kept(
         assert claim is not None
         assert claim.job_id == job_id
         assert worker.take() is None
+
+
+def test_a_connection_that_dies_under_a_watch_is_no_conflict(shop: Shop, redis_url: str) -> None:
+    """RQ would run the transaction again on a WatchError, and finish a job twice."""
+    with bare_worker(redis_url) as worker:
+        for act in (lambda p: p.get("key"), lambda p: (p.multi(), p.set("key", 1), p.execute())):
+            with worker.connection.pipeline() as pipeline:
+                pipeline.watch("key")
+                address = pipeline.immediate_execute_command("CLIENT", "ID")
+                shop.redis.client_kill_filter(_id=address)
+                with pytest.raises(RedisConnectionError):
+                    act(pipeline)
+        assert shop.redis.get("key") is None
 
 
 def test_a_claim_that_never_reached_redis_is_put_back(

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from redis.client import Pipeline
 from rq import Queue
 from rq.executions import Execution, ExecutionRegistry
 from rq.intermediate_queue import IntermediateQueue
@@ -63,6 +64,12 @@ def test_keys_and_words_that_the_lua_knows() -> None:
     assert ExecutionRegistry("j", connection=None).key == _executions_key("j")  # type: ignore[arg-type]
     words = (JobStatus.QUEUED.value, JobStatus.STARTED.value, JobStatus.CANCELED.value)
     assert words == ("queued", "started", "canceled")
+
+
+def test_redis_py_tells_an_outage_under_a_watch_by_the_methods_we_replace() -> None:
+    for name in ("_disconnect_raise_on_watching", "_disconnect_reset_raise_on_watching"):
+        parameters = list(inspect.signature(getattr(Pipeline, name)).parameters)
+        assert parameters[:3] == ["self", "conn", "error"]
 
 
 def test_a_stopped_job_is_told_by_one_attribute() -> None:
