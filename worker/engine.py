@@ -6,7 +6,6 @@ reconstruct work: neither kind starves the other.
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
@@ -37,7 +36,6 @@ class Runner(Protocol):
     def finish(self, row: int) -> Codes: ...
     def encode(self, pixels: Pixels) -> Codes: ...
     def decode(self, codes: Codes) -> Pixels: ...
-    def compare(self, original: Pixels, reconstruction: Pixels) -> tuple[float, float | None]: ...
 
 
 class EngineMetrics(Protocol):
@@ -245,7 +243,5 @@ class Engine:
             if not isinstance(work.request, EncodeRequest):
                 size = work.pixels.shape[0], work.pixels.shape[1]
                 image = yield from decode_tiles(self._runner.decode, codes, factor, size)
-                psnr_db, ssim = self._runner.compare(work.pixels, image)
-                finite = None if math.isinf(psnr_db) else psnr_db
-                outcome = replace(outcome, images=(image,), psnr_db=finite, ssim=ssim)
+                outcome = replace(outcome, images=(image,))
         return replace(outcome, started_s=started, finished_s=time.monotonic())

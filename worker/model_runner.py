@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from movq_core.bundle import ModelBundle
 from movq_core.errors import DeviceFault
@@ -23,8 +22,6 @@ from movq_core.sampling.guidance import guide
 from movq_core.sampling.schedule import mask_plan
 from movq_core.sampling.step import unmask_step
 from worker.work import Codes, Pixels
-
-SSIM_WINDOW = 11  # pixels a side, Wang et al. 2004
 
 
 @dataclass(frozen=True)
@@ -140,21 +137,6 @@ class ModelRunner:
             bytes_ = image.add(1.0).mul(127.5).round().to(torch.uint8)
             pixels: Pixels = bytes_.permute(1, 2, 0).contiguous().cpu().numpy()
             return pixels
-
-    @torch.inference_mode()
-    def compare(self, original: Pixels, reconstruction: Pixels) -> tuple[float, float | None]:
-        """PSNR in dB (infinite when equal) and SSIM (None below its window) of two (h, w, 3)."""
-        with self._device_faults():
-            a, b = (
-                torch.from_numpy(np.ascontiguousarray(p)).to(self.device).permute(2, 0, 1)[None].float()
-                for p in (reconstruction, original)
-            )
-            psnr = float(peak_signal_noise_ratio(a, b, data_range=255.0))
-            if min(original.shape[:2]) < SSIM_WINDOW:
-                return psnr, None
-            ssim = structural_similarity_index_measure(a, b, data_range=255.0)
-            assert isinstance(ssim, Tensor)
-            return psnr, float(ssim)
 
     @contextmanager
     def _device_faults(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from movq_core.protocol import (
     Request,
     Timings,
 )
+from worker.fidelity import measure_fidelity
 from worker.images import decode_image, encode_image
 from worker.metrics import WorkerMetrics
 from worker.work import Codes, Outcome, Work
@@ -104,14 +105,9 @@ class ImagePool:
     def _fidelity(self, outcome: Outcome) -> Fidelity | None:
         if not isinstance(outcome.work.request, ReconstructRequest) or outcome.codes is None:
             return None
-        height, width = _size(outcome)
-        codes_bytes = math.ceil(outcome.codes.size * self._manifest.movq.bits_per_code / 8)
-        return Fidelity(
-            psnr_db=outcome.psnr_db,
-            ssim=outcome.ssim,
-            codes_bytes=codes_bytes,
-            bits_per_pixel=8 * codes_bytes / (height * width),
-        )
+        assert outcome.work.pixels is not None, "a reconstruction has its original"
+        bits = self._manifest.movq.bits_per_code
+        return measure_fidelity(outcome.work.pixels, outcome.images[0], outcome.codes, bits)
 
 
 def read_codes(data: bytes) -> CodesDocument:

@@ -40,15 +40,13 @@ class Cancel:
 class Outcome:
     """How one job ended: with images and/or codes, cancelled, or with `error` (and nothing else).
 
-    `psnr_db` and `ssim` belong to reconstructions; `seeds` to generations, one an image.
+    `seeds` belong to generations, one an image.
     """
 
     work: Work
     images: tuple[Pixels, ...] = ()
     seeds: tuple[int, ...] = ()
     codes: Codes | None = None
-    psnr_db: float | None = None
-    ssim: float | None = None
     started_s: float = 0.0  # time.monotonic() of the first step on the device
     finished_s: float = 0.0
     error: Exception | None = None
