@@ -5,10 +5,10 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint clean
+.PHONY: help up test lint demo-bundle clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 up: .venv/local.stamp ## start Redis, one worker and the service; Ctrl-C stops them
 	@$(BIN)/python -m deploy.local
@@ -21,6 +21,15 @@ lint: .venv/dev.stamp ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy movq_core worker service deploy $(wildcard benchmarks/*.py)
 	$(BIN)/lint-imports
+
+demo-bundle: .venv/dev.stamp ## make models/emoji-64 from nothing: images, training, figures (hours; goes on where it was cut)
+	test -d data/emoji-64 || $(BIN)/python -m movq_core.training.prepare_data
+	$(BIN)/python -m movq_core.training.train_movq
+	$(BIN)/python -m movq_core.training.export
+	$(BIN)/python -m movq_core.training.encode_dataset
+	$(BIN)/python -m movq_core.training.train_maskgit
+	$(BIN)/python -m movq_core.training.export --maskgit runs/maskgit/checkpoint.pt
+	$(BIN)/python -m movq_core.training.report
 
 clean: ## remove the environment and the caches; data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build
