@@ -1,4 +1,4 @@
-"""FakeRunner: a device of a few lines, for tests of the policy; no torch."""
+"""What stands around an engine, in a few lines, for tests of the policy; no torch."""
 
 from __future__ import annotations
 
@@ -57,3 +57,11 @@ class FakeRunner:
         factor = self.manifest.movq.downsampling_factor
         image = codes[0].astype(np.uint8).repeat(factor, 0).repeat(factor, 1)
         return np.stack([image] * 3, axis=-1)
+
+
+class SilentMetrics:
+    """EngineMetrics that count nothing."""
+
+    def step(self, rows: int, seconds: float) -> None: ...
+    def decoded(self, images: int, seconds: float) -> None: ...
+    def rows(self, running: int, waiting: int) -> None: ...

@@ -23,7 +23,7 @@ def all_succeeded(stack: Stack, job_ids: list[str]) -> Callable[[], bool]:
 
 def test_a_killed_workers_jobs_all_succeed_once(launch: Callable[..., Stack]) -> None:
     stack = launch(**SLOW)
-    job_ids = stack.submit_slow(24)
+    job_ids = stack.submit_slow(12)
     until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
     assert stack.in_flight() >= 8
     stack.kill("worker")
@@ -60,7 +60,7 @@ def test_a_drain_beyond_its_grace_hands_back_at_once(launch: Callable[..., Stack
 
 def test_a_killed_redis_comes_back_with_everything_it_accepted(launch: Callable[..., Stack]) -> None:
     stack = launch(**SLOW)
-    job_ids = stack.submit_slow(24)
+    job_ids = stack.submit_slow(12)
     until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
     stack.kill("redis")
     until(lambda: stack.get("/readyz").status_code == 200, 15, "ready again")
@@ -71,7 +71,7 @@ def test_a_killed_redis_comes_back_with_everything_it_accepted(launch: Callable[
 
 def test_what_was_in_flight_at_ctrl_c_goes_on_at_the_next_start(launch: Callable[..., Stack]) -> None:
     stack = launch(**SLOW, MOVQ_GRACE_S="0")
-    job_ids = stack.submit_slow(24)
+    job_ids = stack.submit_slow(12)
     until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
     assert stack.interrupt() == 0
     stack.start()
@@ -86,7 +86,8 @@ def test_a_stop_reaches_its_job_after_redis_came_back(launch: Callable[..., Stac
     until(lambda: stack.get("/readyz").status_code == 200, 15, "ready again")
     time.sleep(2.0)  # the listener connects again within a second
     job_ids = stack.submit_slow(12)
-    until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
+    # All of them: a job that is cancelled while it waits has no result to count.
+    until(lambda: stack.in_flight() == 12, 10, "all in flight")
     stack.cancel(job_ids[-1])
     until(lambda: stack.job(job_ids[-1])["status"] == "cancelled", 5, "cancelled")
     until(all_succeeded(stack, job_ids[:-1]), ALL_WITHIN_S, "the others succeed")
@@ -109,7 +110,7 @@ SHORT_LEASE = {"MOVQ_LEASE_S": "4", "MOVQ_RENEW_S": "1"}
 def test_a_frozen_worker_loses_its_jobs_to_a_live_one(launch: Callable[..., Stack]) -> None:
     """It wakes with rows whose leases are lost: it must drop them, and finish none a second time."""
     stack = launch(**SLOW, **SHORT_LEASE)
-    job_ids = stack.submit_slow(24)
+    job_ids = stack.submit_slow(12)
     until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
     stack.kill("worker", signal.SIGSTOP)
     with stack.second_worker():
@@ -124,7 +125,7 @@ def test_a_frozen_worker_loses_its_jobs_to_a_live_one(launch: Callable[..., Stac
 def test_a_redis_that_is_silent_for_longer_than_a_lease_costs_nothing(launch: Callable[..., Stack]) -> None:
     """Leases are proved before anything is reaped: no job runs twice, none spends a retry."""
     stack = launch(**SLOW, **SHORT_LEASE)
-    job_ids = stack.submit_slow(24)
+    job_ids = stack.submit_slow(12)
     until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
     redis = stack.children()["redis"]
     os.kill(redis, signal.SIGSTOP)

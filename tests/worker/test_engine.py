@@ -10,14 +10,8 @@ from movq_core.errors import DeviceFault
 from movq_core.params import SamplingParams, derived_seed
 from movq_core.protocol import DecodeRequest, EncodeRequest, GenerateRequest, ReconstructRequest
 from worker.engine import Engine
-from worker.fakes import FakeRunner
+from worker.fakes import FakeRunner, SilentMetrics
 from worker.work import Cancel, Work
-
-
-class Silent:
-    def step(self, rows, seconds): ...
-    def decoded(self, images, seconds): ...
-    def rows(self, running, waiting): ...
 
 
 def generate(job_id, seed=1, steps=3, num_images=1):
@@ -31,7 +25,7 @@ def reconstruct(job_id, size=(300, 300)):
 
 def engine_of(rows=4, **fake):
     runner = FakeRunner(**fake)
-    return Engine(runner, rows, Silent()), runner
+    return Engine(runner, rows, SilentMetrics()), runner
 
 
 def run(engine, *messages, ticks=200):

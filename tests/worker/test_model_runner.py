@@ -1,6 +1,7 @@
 """Same request, same image: alone, in any company, and from the naive loop. Exact, on the CPU."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,17 +11,13 @@ from movq_core.params import MaskSchedule, SamplingParams
 from movq_core.protocol import GenerateRequest, ImageFormat
 from movq_core.sampling.generate import generate_codes
 from worker.engine import Engine
+from worker.fakes import SilentMetrics
 from worker.images import encode_image
 from worker.model_runner import ModelRunner
 from worker.work import Work
 
+ROOT = Path(__file__).parents[2]
 ROWS = 16
-
-
-class Silent:
-    def step(self, rows, seconds): ...
-    def decoded(self, images, seconds): ...
-    def rows(self, running, waiting): ...
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +64,7 @@ def images_of(runner, arrivals, ticks=400):
             codes[pixels.tobytes()] = finished
             return pixels
 
-    engine = Engine(Watched(), ROWS, Silent())
+    engine = Engine(Watched(), ROWS, SilentMetrics())
     wanted = sum(len(requests) for requests in arrivals.values())
     outcomes = {}
     for tick in range(ticks):
@@ -87,8 +84,19 @@ def images_of(runner, arrivals, ticks=400):
 @pytest.mark.parametrize("pattern", range(50))
 def test_equal_to_the_naive_loop_in_any_company(sharp_bundle, runner, pattern):
     """One request among 15 others with other steps, classes, guidance and arrival times."""
-    rng = random.Random(pattern)
-    requests = {f"job-{i}": random_request(rng) for i in range(16)}
+    check_company(sharp_bundle, runner, random.Random(pattern), crowd=16)
+
+
+def test_the_demo_keeps_the_promise_too():
+    """The same on the shipped weights, whose shapes the kernels treat differently."""
+    runner = ModelRunner(ROOT / "models" / "emoji-64", ROWS, "cpu")
+    for pattern in range(3):
+        check_company(runner.bundle, runner, random.Random(pattern), crowd=8)
+
+
+def check_company(bundle, runner, rng, crowd):
+    """Every request of a crowd equals the naive loop; one of them also alone, as bytes."""
+    requests = {f"job-{i}": random_request(rng) for i in range(crowd)}
     arrivals = {}
     for job_id, request in requests.items():
         arrivals.setdefault(rng.randrange(12), []).append((job_id, request))
@@ -96,7 +104,7 @@ def test_equal_to_the_naive_loop_in_any_company(sharp_bundle, runner, pattern):
     together = images_of(runner, arrivals)
 
     for job_id, request in requests.items():
-        codes, pixels = oracle(sharp_bundle, request)
+        codes, pixels = oracle(bundle, request)
         assert np.array_equal(together[job_id][0], codes), f"{job_id}: codes differ"
         assert np.array_equal(together[job_id][1], pixels), f"{job_id}: pixels differ"
     chosen = rng.choice(list(requests))
