@@ -20,13 +20,8 @@ from movq_core.training.common import load_checkpoint
 DEMO_SAMPLING = SamplingParams(steps=16, temperature=0.9, choice_temperature=2.0, guidance_scale=3.0)
 
 
-def main(
-    movq: Annotated[Path, typer.Option(help="the tokenizer's checkpoint")] = Path("runs/movq/checkpoint.pt"),
-    maskgit: Annotated[Path | None, typer.Option(help="the prior's checkpoint")] = None,
-    out: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji-64"),
-    labels: Annotated[tuple[str, ...], typer.Option(hidden=True)] = LABELS,
-) -> None:
-    """Write the averaged weights as a bundle named after its folder; without a prior it reconstructs only."""
+def export_bundle(movq: Path, maskgit: Path | None, out: Path, labels: tuple[str, ...]) -> None:
+    """Write the averaged weights of the checkpoints as a bundle named after its folder."""
     state = load_checkpoint(movq)
     config = MoVQConfig.model_validate(state["config"])
     tokenizer = MoVQ(config)
@@ -42,6 +37,15 @@ def main(
             name=out.name, movq=config, maskgit=prior_config, sampling=DEMO_SAMPLING, labels=labels
         )
     ModelBundle(manifest, tokenizer.eval(), prior.eval() if prior else None).save(out)
+
+
+def main(
+    movq: Annotated[Path, typer.Option(help="the tokenizer's checkpoint")] = Path("runs/movq/checkpoint.pt"),
+    maskgit: Annotated[Path | None, typer.Option(help="the prior's checkpoint")] = None,
+    out: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji-64"),
+) -> None:
+    """Make a bundle of the demo's checkpoints; without a prior it reconstructs only."""
+    export_bundle(movq, maskgit, out, LABELS)
     typer.echo(f"{out}: fingerprint {fingerprint(out)}")
 
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from movq_core.bundle import ModelBundle
 from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
 from movq_core.models.maskgit import MaskGIT
 from movq_core.params import MaskSchedule
-from movq_core.training import encode_dataset, export, train_maskgit, train_movq
+from movq_core.training import encode_dataset, export, prepare_data, report, train_maskgit, train_movq
 from movq_core.training.common import load_checkpoint, save_checkpoint
 from movq_core.training.data import TokenizerBatches, load_emoji, load_photographs
 from movq_core.training.encode_dataset import CodeSet, load_codes
@@ -130,14 +132,28 @@ def test_a_perfect_tokenizer_scores_high():
     assert figures.codebook_used == 0.5
 
 
+@pytest.mark.parametrize(
+    "script",
+    [prepare_data, train_movq, export, encode_dataset, train_maskgit, report],
+    ids=lambda s: s.__name__,
+)
+def test_every_script_tells_its_options(script):
+    app = typer.Typer()
+    app.command()(script.main)
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    assert script.main.__doc__.split(",")[0].split(";")[0].split()[0] in result.output
+
+
 def test_from_data_to_bundle(data, tmp_path, capsys):
     """prepare -> train_movq -> export -> encode_dataset -> train_maskgit -> export, as `make demo-bundle`."""
     runs, bundle, codes = tmp_path / "runs", tmp_path / "demo", tmp_path / "codes"
     train_movq.main(data, runs / "movq", "tiny", steps=6, batch_size=4, evaluate_every=3)
-    export.main(runs / "movq" / "checkpoint.pt", None, bundle)
+    export.export_bundle(runs / "movq" / "checkpoint.pt", None, bundle, ())
     encode_dataset.main(data, bundle, codes, count=2)
     train_maskgit.main(codes, bundle, runs / "maskgit", "tiny", steps=4, batch_size=4, evaluate_every=2)
-    export.main(runs / "movq" / "checkpoint.pt", runs / "maskgit" / "checkpoint.pt", bundle, ("r", "g", "b"))
+    prior = runs / "maskgit" / "checkpoint.pt"
+    export.export_bundle(runs / "movq" / "checkpoint.pt", prior, bundle, ("r", "g", "b"))
 
     loaded = ModelBundle.load(bundle)
     assert loaded.manifest.name == "demo"
