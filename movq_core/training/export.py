@@ -17,7 +17,7 @@ from movq_core.training.classes import LABELS
 from movq_core.training.common import load_checkpoint
 
 # What suited the demo's prior when its samples were looked at; a request may choose otherwise.
-DEMO_SAMPLING = SamplingParams(steps=16, temperature=0.9, choice_temperature=2.0, guidance_scale=3.0)
+DEMO_SAMPLING = SamplingParams(steps=16, temperature=0.9, choice_temperature=6.0, guidance_scale=3.0)
 
 
 def export_bundle(movq: Path, maskgit: Path | None, out: Path, labels: tuple[str, ...]) -> None:

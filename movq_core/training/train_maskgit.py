@@ -35,6 +35,7 @@ from movq_core.training.common import (
 from movq_core.training.data import base_weights
 from movq_core.training.encode_dataset import CodeSet, load_codes
 from movq_core.training.evaluate import masked_nll
+from movq_core.training.export import DEMO_SAMPLING
 
 
 class PriorRecipe(BaseModel):
@@ -42,7 +43,7 @@ class PriorRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = 16_000
+    steps: int = 11_000
     batch_size: int = 16
     peak_rate: float = 6e-4
     warmup: int = 300
@@ -182,7 +183,7 @@ def run(
     """The loop: step, log, evaluate, save."""
     writer = SummaryWriter(str(out / "tensorboard"))
     started = time.monotonic()
-    sampling = SamplingParams(steps=16, guidance_scale=3.0, temperature=0.9)
+    sampling = DEMO_SAMPLING
     with Progress() as progress:
         bar = progress.add_task("prior", total=trainer.recipe.steps, completed=trainer.step)
         while trainer.step < trainer.recipe.steps:

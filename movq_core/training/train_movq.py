@@ -50,7 +50,7 @@ class TokenizerRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = 20_000
+    steps: int = 13_000
     batch_size: int = 8
     peak_rate: float = 1.2e-3
     warmup: int = 100
