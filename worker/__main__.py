@@ -67,6 +67,8 @@ def main() -> int:
     except BundleError as error:
         log.critical("the model cannot be loaded", error=str(error))
         return MISCONFIGURED
+    if not runner.is_batch_invariant():
+        log.warning("on this machine an image may depend on its company: not exact, though close")
     metrics = WorkerMetrics(model=runner.manifest.name, rows=settings.rows, version=version("movq"))
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, settings.metrics_host)

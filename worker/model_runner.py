@@ -74,6 +74,19 @@ class ModelRunner:
             self.step([0], [0])
             self.finish(0)
 
+    @torch.inference_mode()
+    def is_batch_invariant(self) -> bool:
+        """Whether a row's logits are equal to the bit alone and in a full batch, on this machine."""
+        prior = self.bundle.maskgit
+        if prior is None:
+            return True
+        codes = torch.arange(self._codes.numel(), device=self.device) % prior.mask_code
+        codes = codes.view_as(self._codes)
+        class_ids = torch.arange(self.rows, device=self.device) % (prior.null_class + 1)
+        together = prior(codes, class_ids)
+        alone = [prior(codes[i : i + 1], class_ids[i : i + 1]) for i in range(min(self.rows, 4))]
+        return all(torch.equal(one[0], together[i]) for i, one in enumerate(alone))
+
     def start(self, row: int, class_id: int | None, sampling: SamplingParams) -> None:
         """Fill `row` with mask codes and note what it wants."""
         config = self.manifest.movq

@@ -6,11 +6,17 @@ MaskBit (arXiv 2409.16211): embeddings summed over the channels, one head a chan
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from movq_core.config import MaskGITConfig
+
+# On two threads MKL splits the long sums of a small batch, and then a row's logits depend on its company.
+# STRICT forbids it, at no measurable price; read at MKL's first product, not at import (decision 6).
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 class Attention(nn.Module):

@@ -94,6 +94,15 @@ def test_the_demo_keeps_the_promise_too():
         check_company(runner.bundle, runner, random.Random(pattern), crowd=8)
 
 
+def test_the_self_check_finds_an_image_that_depends_on_its_company(sharp_bundle, tmp_path):
+    sharp_bundle.save(tmp_path)
+    runner = ModelRunner(tmp_path, ROWS, "cpu")
+    assert runner.is_batch_invariant()
+    forward = runner.bundle.maskgit.forward
+    runner.bundle.maskgit.forward = lambda codes, class_ids: forward(codes, class_ids) + 1e-6 * len(codes)
+    assert not runner.is_batch_invariant()
+
+
 def check_company(bundle, runner, rng, crowd):
     """Every request of a crowd equals the naive loop; one of them also alone, as bytes."""
     requests = {f"job-{i}": random_request(rng) for i in range(crowd)}
