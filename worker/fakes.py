@@ -29,6 +29,10 @@ class FakeRunner:
         self._before_step = before_step
         self._rows: dict[int, tuple[int, int]] = {}  # row -> (seed, next step)
 
+    def is_batch_invariant(self) -> bool:
+        """An image of this device is its seed: nothing else can change it."""
+        return True
+
     def start(self, row: int, class_id: int | None, sampling: SamplingParams) -> None:
         del class_id
         self._rows[row] = (sampling.seed, 0)
