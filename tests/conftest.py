@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -24,19 +25,21 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[ValkeyServer]:
-    """One embedded server on a free loopback port, for the whole session."""
+def redis_server_url() -> Iterator[str]:
+    """`MOVQ_TEST_REDIS_URL`, or one embedded server on a free loopback port for the whole session."""
+    if url := os.environ.get("MOVQ_TEST_REDIS_URL"):
+        yield url
+        return
     with ValkeyServer(port=free_port()) as server:
-        yield server
+        yield f"redis://{server.host}:{server.port}/0"
 
 
 @pytest.fixture
-def redis_url(redis_server: ValkeyServer) -> Iterator[str]:
+def redis_url(redis_server_url: str) -> Iterator[str]:
     """URL of a database that is empty before the test, and emptied after it."""
-    url = f"redis://{redis_server.host}:{redis_server.port}/0"
-    with Redis.from_url(url) as connection:
+    with Redis.from_url(redis_server_url) as connection:
         connection.flushall()
-        yield url
+        yield redis_server_url
         connection.flushall()
 
 
