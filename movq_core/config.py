@@ -59,8 +59,8 @@ class MoVQConfig(BaseModel):
         return self
 
 
-class MaskGITConfig(BaseModel):
-    """Stage 2, the prior: a bidirectional transformer over a grid of `grid_size` squared positions.
+class PriorConfig(BaseModel):
+    """Stage 2, a prior: a transformer over a grid of `grid_size` squared positions of `code_channels` codes.
 
     `num_classes` classes and one null class (index `num_classes`), for guidance and for
     unconditional images.
@@ -89,9 +89,33 @@ class MaskGITConfig(BaseModel):
         return self
 
 
+class MaskGITConfig(PriorConfig):
+    """The masked prior: bidirectional, one vector a position."""
+
+
+class AutoregressiveConfig(PriorConfig):
+    """The autoregressive prior: the same trunk with causal attention, one vector a code."""
+
+
+# Kandinsky's tokenizers, public under ai-forever/MoVQGAN: f 8, one channel, 16384 codes of 4 numbers.
+_MOVQGAN = MoVQConfig(
+    base_channels=128,
+    channel_multipliers=(1, 2, 2, 4),
+    encoder_blocks=2,
+    decoder_blocks=3,
+    attention_levels=(3,),
+    code_channels=1,
+    code_dim=4,
+    codebook_size=16384,
+)
+
 MOVQ_PRESETS: dict[str, MoVQConfig] = {
     # The paper's: 16x16x4 codes of 1024 for 256x256 pixels.
     "movq-256": MoVQConfig(),
+    # Kandinsky 2.1 and 2.2; twice the blocks; Kandinsky 3.
+    "movqgan-67m": _MOVQGAN,
+    "movqgan-102m": _MOVQGAN.model_copy(update={"encoder_blocks": 4, "decoder_blocks": 5}),
+    "movqgan-270m": _MOVQGAN.model_copy(update={"base_channels": 256}),
     # The demo's: two cores train it in an hour; no attention, a patch of 4 as the stem.
     "emoji-64": MoVQConfig(
         image_size=64,
@@ -129,4 +153,8 @@ MASKGIT_PRESETS: dict[str, MaskGITConfig] = {
     "tiny": MaskGITConfig(
         code_channels=2, codebook_size=32, grid_size=4, num_classes=3, width=32, depth=2, heads=2
     ),
+}
+
+AUTOREGRESSIVE_PRESETS: dict[str, AutoregressiveConfig] = {
+    name: AutoregressiveConfig.model_validate(config.model_dump()) for name, config in MASKGIT_PRESETS.items()
 }

@@ -1,0 +1,17 @@
+"""`movq`: the command line. One module a command; each imports what it runs only when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="movq",
+    help="A self-hosted image service: MoVQ tokenizer, MaskGIT prior, continuous batching.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback()
+def main() -> None:
+    """Commands are registered below, each from the module that holds it."""
