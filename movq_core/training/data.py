@@ -1,16 +1,41 @@
-"""Datasets of the demo: emoji and photograph patches in memory, batches drawn by a seeded generator."""
+"""Where the tokenizer's batches come from: `PixelBatches`, and the demo's emoji and photographs in memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+class PixelBatches(Protocol):
+    """A source of batches for the tokenizer, the same on every rank.
+
+    `rng` and the source's own position advance by the whole batch of an optimiser step, whatever `part` of
+    it a rank asks for: so ranks stay in step, and a run may go on with another number of them.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one optimiser step over all ranks."""
+        ...
+
+    def draw(self, rng: np.random.Generator, part: slice) -> Tensor:
+        """Rows `part` of the next batch: (n, 3, S, S) float32 in [-1, 1]."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its position in the data, numbers and strings only; empty where `rng` alone decides."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`'s position."""
+        ...
 
 
 def base_weights(bases: NDArray[np.str_]) -> NDArray[np.float64]:
@@ -98,11 +123,18 @@ class TokenizerBatches:
     def emoji_weights(self) -> NDArray[np.float64]:
         return base_weights(self.emoji.bases)
 
-    def draw(self, rng: np.random.Generator) -> Tensor:
-        """One batch (B, 3, S, S) in [-1, 1]."""
+    def draw(self, rng: np.random.Generator, part: slice = slice(None)) -> Tensor:
+        """Rows `part` of a batch: (n, 3, S, S) in [-1, 1]. All rows are made, being cheap."""
         count = int(rng.binomial(self.batch_size, self.emoji_share))
         emoji = to_pixels(self._draw_emoji(count, rng))
-        return torch.cat([emoji, to_pixels(self._draw_patches(self.batch_size - count, rng))])
+        patches = to_pixels(self._draw_patches(self.batch_size - count, rng))
+        return torch.cat([emoji, patches])[part]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: `rng` alone decides."""
 
     def _draw_emoji(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
         chosen = rng.choice(len(self.emoji.images), count, p=self.emoji_weights)

@@ -85,3 +85,14 @@ def test_a_batch_mixes_emoji_and_patches_and_repeats_with_its_seed(data):
 def test_held_out_counts_each_base_once(data):
     emoji, pixels = heldout_emoji(data)
     assert len(pixels) == len(set(emoji.bases)) == 9
+
+
+def test_ranks_draw_parts_of_one_batch_and_stay_in_step(data):
+    batches = TokenizerBatches(load_emoji(data, "train"), load_photographs(data, "train"), 8)
+    rngs = [np.random.default_rng(3) for _ in range(3)]
+    for _ in range(2):
+        whole = batches.draw(rngs[0])
+        halves = [
+            batches.draw(rng, part) for rng, part in zip(rngs[1:], (slice(0, 4), slice(4, 8)), strict=True)
+        ]
+        assert torch.equal(torch.cat(halves), whole)
