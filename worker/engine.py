@@ -18,10 +18,10 @@ from movq_core.errors import DeviceFault
 from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
 from movq_core.protocol import DecodeRequest, EncodeRequest, GenerateRequest
+from movq_core.tiles import Codes, Pixels, decode_tiles, encode_tiles
 from worker.generation import Generation, generations_of
 from worker.scheduler import Scheduler
-from worker.tiles import decode_tiles, encode_tiles
-from worker.work import Cancel, Codes, Outcome, Pixels, Work
+from worker.work import Cancel, Outcome, Work
 
 IDLE_S = 0.2  # how long an idle engine waits for work before it says that it lives
 

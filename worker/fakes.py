@@ -9,7 +9,7 @@ import numpy as np
 from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
 from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
-from worker.work import Codes, Pixels
+from movq_core.tiles import Codes, Pixels
 
 TINY = Manifest(
     name="tiny", movq=MOVQ_PRESETS["tiny"], maskgit=MASKGIT_PRESETS["tiny"], labels=("one", "two", "three")

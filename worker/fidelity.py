@@ -8,7 +8,7 @@ import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from movq_core.protocol import Fidelity
-from worker.work import Codes, Pixels
+from movq_core.tiles import Codes, Pixels
 
 SSIM_WINDOW = 11  # pixels a side: a Gaussian of 1.5, Wang et al. 2004
 

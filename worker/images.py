@@ -9,7 +9,7 @@ from PIL import Image
 
 from movq_core.errors import InvalidImage
 from movq_core.protocol import ImageFormat
-from worker.work import Pixels
+from movq_core.tiles import Pixels
 
 # Every choice that Pillow could otherwise make by itself is made here: same pixels, same bytes.
 _SAVE_OPTIONS: dict[ImageFormat, dict[str, object]] = {

@@ -21,7 +21,7 @@ from movq_core.sampling.generate import step_rows
 from movq_core.sampling.guidance import guide
 from movq_core.sampling.schedule import mask_plan
 from movq_core.sampling.step import unmask_step
-from worker.work import Codes, Pixels
+from movq_core.tiles import Codes, Pixels
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from movq_core.protocol import (
     Request,
     Timings,
 )
+from movq_core.tiles import Codes
 from worker.fidelity import measure_fidelity
 from worker.images import decode_image, encode_image
 from worker.metrics import WorkerMetrics
-from worker.work import Codes, Outcome, Work
+from worker.work import Outcome, Work
 
 
 class ImagePool:

@@ -5,13 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from movq_core.protocol import Request
-
-Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
-Codes = NDArray[np.int64]  # (code_channels, rows, columns)
+from movq_core.tiles import Codes, Pixels
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 Each tile is worked on with a margin of its neighbours and only its core is kept, so that convolutions see
 across the seams. An image of at most one tile goes through whole. The encoder and the decoder are generators
-that yield between tiles: the engine steps other jobs there.
+that yield between tiles: the worker's engine steps other jobs there. Torch-free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from worker.work import Codes, Pixels
+Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
+Codes = NDArray[np.int64]  # (code_channels, rows, columns)
+Whole = TypeVar("Whole")
 
 TILE_CELLS = 32  # 256 pixels a side at f = 8: large beside the margin, small beside a step
 MARGIN_CELLS = 2  # the receptive field beyond it is all but dark
@@ -43,6 +46,16 @@ def padded(pixels: Pixels, factor: int) -> Pixels:
     """(h, w, 3) with its last row and column repeated up to multiples of `factor`."""
     height, width = pixels.shape[:2]
     return np.pad(pixels, ((0, -height % factor), (0, -width % factor), (0, 0)), mode="edge")
+
+
+def finish(tiles: Generator[None, None, Whole]) -> Whole:
+    """The whole, when there is nothing else to do between tiles."""
+    while True:
+        try:
+            next(tiles)
+        except StopIteration as end:
+            whole: Whole = end.value
+            return whole
 
 
 def encode_tiles(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from movq_core.tiles import MARGIN_CELLS, TILE_CELLS, decode_tiles, encode_tiles, finish, padded, spans
 from worker.fakes import FakeRunner
-from worker.tiles import MARGIN_CELLS, TILE_CELLS, decode_tiles, encode_tiles, padded, spans
 
 
 def drive(generator):
@@ -36,7 +36,7 @@ def test_the_answer_has_the_size_that_went_in(size):
     codes, pauses = drive(encode_tiles(runner.encode, pixels, factor))
     assert codes.shape == (2, -(-size[0] // factor), -(-size[1] // factor))
     assert pauses == len(list(spans(codes.shape[1]))) * len(list(spans(codes.shape[2])))
-    image, _ = drive(decode_tiles(runner.decode, codes, factor, size))
+    image = finish(decode_tiles(runner.decode, codes, factor, size))
     assert image.shape == (*size, 3)
     # the fake keeps each cell's top left pixel: every tile must have landed at its place
     assert np.array_equal(codes[0], padded(pixels, factor)[::factor, ::factor, 0])
@@ -50,5 +50,5 @@ def test_a_small_image_is_worked_on_whole():
         calls.append(pixels.shape)
         return FakeRunner().encode(pixels)
 
-    drive(encode_tiles(encode, np.zeros((100, 120, 3), np.uint8), 4))
+    finish(encode_tiles(encode, np.zeros((100, 120, 3), np.uint8), 4))
     assert calls == [(100, 120, 3)]
