@@ -106,6 +106,43 @@ def flipped(images: NDArray[np.uint8], flip: NDArray[np.bool_]) -> NDArray[np.ui
 
 
 @dataclass(frozen=True)
+class Crops:
+    """What a batch shows of its squares: windows with their upper left at `corners` (n, 2), some mirrored."""
+
+    corners: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+
+    @classmethod
+    def draw(cls, count: int, room: int, flip: bool, rng: np.random.Generator) -> Crops:
+        """Anywhere in squares that have `room` pixels more than the window; half mirrored where `flip`."""
+        corners = rng.integers(0, room + 1, (count, 2))
+        return cls(corners, (rng.random(count) < 0.5) & flip)
+
+    @classmethod
+    def central(cls, count: int, room: int) -> Crops:
+        return cls(np.full((count, 2), room // 2), np.zeros(count, np.bool_))
+
+    def __getitem__(self, part: slice) -> Crops:
+        return Crops(self.corners[part], self.mirrored[part])
+
+    def of(self, squares: NDArray[np.uint8], size: int) -> Tensor:
+        """Squares (n, P, P, 3) -> pixels (n, 3, size, size) in [-1, 1]."""
+        windows = [
+            square[y : y + size, x : x + size] for square, (y, x) in zip(squares, self.corners, strict=True)
+        ]
+        return to_pixels(flipped(np.stack(windows), self.mirrored))
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Some pictures in V versions each, to be encoded: `pixels` (n, V, 3, S, S); `classes`, `bases` (n,)."""
+
+    pixels: Tensor
+    classes: NDArray[np.int64]
+    bases: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
 class TokenizerBatches:
     """Batches for the tokenizer: `emoji_share` emoji, the rest photograph patches.
 
