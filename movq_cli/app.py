@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from movq_cli.weights import export_weights, import_weights
+
 app = typer.Typer(
     name="movq",
     help="A self-hosted image service: MoVQ tokenizer, MaskGIT prior, continuous batching.",
@@ -15,3 +17,7 @@ app = typer.Typer(
 @app.callback()
 def main() -> None:
     """Commands are registered below, each from the module that holds it."""
+
+
+app.command("import")(import_weights)
+app.command("export")(export_weights)

@@ -14,6 +14,7 @@ from movq_core.errors import BundleError
 from movq_core.manifest import MASKGIT_FILE, MOVQ_FILE, Manifest, read_manifest, write_manifest
 from movq_core.models.maskgit import MaskGIT
 from movq_core.models.movq import MoVQ
+from movq_core.public_weights import read_public_weights
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,19 @@ class ModelBundle:
         save_file(_contiguous(self.movq), folder / MOVQ_FILE)
         if self.maskgit is not None:
             save_file(_contiguous(self.maskgit), folder / MASKGIT_FILE)
+
+
+def import_tokenizer(path: Path | str, prefer_ema: bool = False) -> MoVQ:
+    """A MoVQ in eval mode with public weights: a file or a diffusers folder, in layout A, B or C.
+
+    The layout is found, every tensor must be there, fit and be used; raises BundleError that says which is
+    not, and for pickles that hold more than tensors. `prefer_ema` takes a checkpoint's averaged weights.
+    """
+    public = read_public_weights(Path(path), prefer_ema)
+    with torch.device("meta"):
+        movq = MoVQ(public.config)
+    movq.load_state_dict(public.tensors, strict=True, assign=True)
+    return movq.eval().requires_grad_(False)
 
 
 def _contiguous(module: nn.Module) -> dict[str, torch.Tensor]:
