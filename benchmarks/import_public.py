@@ -1,8 +1,8 @@
 """Do public weights mean the same here? Each public MoVQGAN size, built by diffusers, imported and compared.
 
-`python -m benchmarks.import_public` builds the three sizes with random weights (diffusers 0.42 is the peer), saves
-and imports them in layouts A, B and C, and prints tensors, parameters, differing codes and the largest
-difference of a pixel, for batches of 1 and 3 at 256x256 and 192x320. Minutes; 270M takes some 6 GiB.
+`python -m benchmarks.import_public` builds the three sizes with random weights (diffusers 0.42 is the peer),
+saves and imports them in layouts A, B and C, and prints tensors, parameters, differing codes and the
+largest difference of a pixel, for batches of 1 and 3 at 256x256 and 192x320. Minutes; 270M takes some 6 GiB.
 """
 
 from __future__ import annotations

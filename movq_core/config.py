@@ -77,6 +77,7 @@ class PriorConfig(BaseModel):
     heads: int = Field(default=16, ge=1)  # the paper's value is inferred
     mlp_ratio: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    tied: bool = False  # a code's logit is the product with its own embedding, as in BERT and MaskGIT
 
     @property
     def codes_per_image(self) -> int:
@@ -147,8 +148,9 @@ MOVQ_PRESETS: dict[str, MoVQConfig] = {
 }
 
 MASKGIT_PRESETS: dict[str, MaskGITConfig] = {
-    "imagenet-256": MaskGITConfig(),
-    "ffhq-256": MaskGITConfig(num_classes=0),
+    # The paper's: about 307 M parameters, which is this shape with tied embeddings.
+    "imagenet-256": MaskGITConfig(tied=True),
+    "ffhq-256": MaskGITConfig(num_classes=0, tied=True),
     "emoji-64": MaskGITConfig(codebook_size=512, grid_size=8, num_classes=14, width=256, depth=6, heads=8),
     "tiny": MaskGITConfig(
         code_channels=2, codebook_size=32, grid_size=4, num_classes=3, width=32, depth=2, heads=2

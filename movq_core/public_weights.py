@@ -124,11 +124,11 @@ def _averaged(tensors: Tensors, training: Tensors) -> Tensors:
 def write_diffusers(movq: MoVQ, folder: Path) -> None:
     """A folder that `diffusers.VQModel.from_pretrained` opens; raises BundleError for what it cannot hold."""
     config = movq.config
-    _check_groups(config)
     if config.code_channels > 1 or config.patch_size > 1:
         raise BundleError("diffusers knows one code channel and no patches: this tokenizer cannot be written")
     if config.decoder_blocks != config.encoder_blocks + 1:
         raise BundleError("diffusers wants one block more a level in the decoder than in the encoder")
+    _check_groups(config)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(to_theirs(_with_affine(movq), DIFFUSERS, config), folder / WEIGHTS)
     text = json.dumps(_diffusers_config(config), indent=2)

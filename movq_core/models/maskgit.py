@@ -6,53 +6,11 @@ MaskBit (arXiv 2409.16211): embeddings summed over the channels, one head a chan
 
 from __future__ import annotations
 
-import os
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from movq_core.config import MaskGITConfig
-
-# On two threads MKL splits the long sums of a small batch, and then a row's logits depend on its company.
-# STRICT forbids it, at no measurable price; read at MKL's first product, not at import (decision 6).
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention over all positions, no mask."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, positions, width = x.shape
-        qkv = self.qkv(x).view(batch, positions, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, D/heads) each
-        dropout = self.dropout if self.training else 0.0
-        h = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        return self.out(h.transpose(1, 2).reshape(batch, positions, width))
-
-
-class TransformerBlock(nn.Module):
-    """Pre-norm attention and MLP, both residual."""
-
-    def __init__(self, config: MaskGITConfig) -> None:
-        super().__init__()
-        width, hidden = config.width, config.width * config.mlp_ratio
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, config.heads, config.dropout)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.mlp(self.norm2(x)))
+from movq_core.models.transformer import CodeHead, TransformerBlock, initialise
 
 
 class MaskGIT(nn.Module):
@@ -76,17 +34,9 @@ class MaskGIT(nn.Module):
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(width)
-        self.heads = nn.ModuleList(nn.Linear(width, config.codebook_size) for _ in range(channels))
-        self.apply(self._initialise)
+        self.heads = nn.ModuleList(CodeHead(config) for _ in range(channels))
+        self.apply(initialise)
         nn.init.trunc_normal_(self.place, std=0.02)
-
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        """BERT's truncated normal of 0.02, as MaskGIT starts."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
 
     def forward(self, codes: Tensor, class_ids: Tensor) -> Tensor:
         """codes (B, C, H, W) in 0 .. codebook_size, class_ids (B,) -> logits (B, C, H, W, K)."""
@@ -98,5 +48,6 @@ class MaskGIT(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm_out(x[:, 1:])
-        logits = torch.stack([head(x) for head in self.heads], dim=1)  # (B, C, H*W, K)
+        heads = zip(self.heads, self.code_embeddings, strict=True)
+        logits = torch.stack([head(x, table.weight) for head, table in heads], dim=1)  # (B, C, H*W, K)
         return logits.unflatten(2, (height, width))

@@ -46,8 +46,22 @@ def test_a_row_is_equal_alone_and_in_any_batch(prior):
         assert torch.equal(torch.cat([prior(c, label) for c, label in parts]), alone)
 
 
-def test_the_papers_preset_has_the_papers_size():
-    """24 x 1024 x 16, about 307 M in its blocks (embeddings and heads come on top)."""
+@pytest.mark.parametrize("name", ["imagenet-256", "ffhq-256"])
+def test_the_papers_presets_have_the_papers_size(name):
+    """About 307 M: 24 x 1024 x 16 with tied embeddings, within one percent."""
     with torch.device("meta"):
-        prior = MaskGIT(MASKGIT_PRESETS["imagenet-256"])
-    assert 300 <= sum(p.numel() for p in prior.blocks.parameters()) / 1e6 <= 310
+        prior = MaskGIT(MASKGIT_PRESETS[name])
+    assert sum(p.numel() for p in prior.parameters()) == pytest.approx(307e6, rel=0.01)
+
+
+@torch.inference_mode()
+def test_tied_heads_are_the_embeddings():
+    torch.manual_seed(0)
+    prior = MaskGIT(TINY.model_copy(update={"tied": True})).eval()
+    assert not any("heads" in name and "weight" in name for name, _ in prior.named_parameters())
+    codes, label = torch.full((1, 2, 4, 4), prior.mask_code), torch.tensor([0])
+    before = prior(codes, label)
+    prior.code_embeddings[1].weight[7] += 1.0
+    differs = (prior(codes, label) != before).flatten(2, 3).any(2)[0]  # (C, K)
+    assert differs[1, 7], "a code's logit is the product with its own row"
+    assert differs.sum() == 1
