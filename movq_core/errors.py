@@ -3,7 +3,8 @@
 MovqError
 |-- InvalidRequest        the caller asked for something that is not allowed; says what is
 |   |-- InvalidImage      the bytes are not an image that we take
-|   `-- ImageTooLarge     an image, but of more pixels or bytes than we take
+|   |-- ImageTooLarge     an image, but of more pixels or bytes than we take
+|   `-- InvalidMovqFile   not a .movq file, damaged, or of another bundle
 |-- BundleError           a model folder is missing, incomplete or does not fit
 |-- BlobNotFound          no bytes are stored under this key
 |-- JobNotFound           no such job, or its result has expired
@@ -30,6 +31,10 @@ class InvalidImage(InvalidRequest):
 
 class ImageTooLarge(InvalidRequest):
     """The image has more pixels or bytes than we take."""
+
+
+class InvalidMovqFile(InvalidRequest):
+    """The bytes are not a `.movq` file, are damaged, or belong to another bundle."""
 
 
 class BundleError(MovqError):
