@@ -1,0 +1,1 @@
+"""The paper's claims, measured at our scale: `python -m benchmarks.ablation --help`."""

@@ -1,0 +1,65 @@
+"""`python -m benchmarks.ablation tokenizers | priors`: train at equal budget, print the table.
+
+Every variant sees the same images for the same steps, from scratch, over several seeds. A finished run is
+kept under `--out` and is not trained again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.ablation.results import Result, once, summarise
+from benchmarks.ablation.tokenizers import VARIANTS, run_tokenizer
+
+app = typer.Typer(help=__doc__, no_args_is_help=True)
+Out = Annotated[Path, typer.Option(help="where finished runs are kept")]
+Data = Annotated[Path, typer.Option(help="folder of prepare_data")]
+Seeds = Annotated[int, typer.Option(min=1, help="runs of each variant")]
+Steps = Annotated[int, typer.Option(min=1, help="optimiser steps of each run")]
+
+RECONSTRUCTION = {
+    "bits_per_pixel": "{:.3f}",
+    "parameters": "{:,.0f}",
+    "emoji_psnr_db": "{:.2f}",
+    "emoji_ssim": "{:.3f}",
+    "photographs_psnr_db": "{:.2f}",
+    "photographs_ssim": "{:.3f}",
+    "photographs_codebook_used": "{:.1%}",
+    "cpu_seconds": "{:.0f}",
+}
+REPETITION = {
+    f"{kind}_repeated_{figure}": form
+    for kind in ("emoji", "photographs")
+    for figure, form in (("pairs", "{:.0f}"), ("identical", "{:.2%}"), ("kept", "{:.3f}"))
+}
+
+
+def file_name(variant: str, seed: int, steps: int) -> str:
+    return f"{variant.replace(', ', '-').replace(' ', '_')}-{steps}-{seed}.json"
+
+
+@app.command()
+def tokenizers(
+    data: Data = Path("data/emoji-64"),
+    out: Out = Path("runs/ablation"),
+    seeds: Seeds = 3,
+    steps: Steps = 1000,
+) -> None:
+    """Spatial norm on and off; four channels, one, and one at the same bits."""
+    results: list[Result] = []
+    for seed in range(seeds):
+        for name in VARIANTS:
+            path = out / "tokenizers" / file_name(name, seed, steps)
+            results.append(once(path, partial(run_tokenizer, name, seed, steps, data)))
+    console = Console(width=180)
+    console.print(summarise(results, RECONSTRUCTION, f"held-out reconstruction after {steps} steps"))
+    console.print(summarise(results, REPETITION, "neighbours with equal codes and unequal originals"))
+
+
+if __name__ == "__main__":
+    app()
