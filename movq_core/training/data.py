@@ -59,7 +59,7 @@ class EmojiSet:
         _, first = np.unique(self.bases, return_index=True)
         return self.select(np.sort(first))
 
-    def select(self, which: NDArray[Any]) -> EmojiSet:
+    def select(self, which: NDArray[Any] | slice) -> EmojiSet:
         """The pictures at the indices, or where the booleans, `which` say."""
         return EmojiSet(self.images[which], self.classes[which], self.bases[which], self.names[which])
 

@@ -6,8 +6,8 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,16 +38,22 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in Image.OPEN)
 
 
+class Fit(StrEnum):
+    """CROP: the square fills with the image's middle, for photographs. PAD: the whole on white, for icons."""
+
+    CROP = "crop"
+    PAD = "pad"
+
+
 @dataclass(frozen=True)
 class Framing:
     """How an image of any shape becomes a square, with a margin that random crops may move in.
 
-    "crop": the square covers the image's short side, for photographs. "pad": the whole image on white, for
-    icons. `size` is the models' image size, `side` the square's.
+    `size` is the models' image size, `side` the square's.
     """
 
     size: int
-    fit: Literal["crop", "pad"] = "crop"
+    fit: Fit = Fit.CROP
 
     @property
     def side(self) -> int:
@@ -69,7 +75,7 @@ class Framing:
             raise UnreadableImage(str(error) or type(error).__name__) from error
 
     def _fitted(self, image: Image.Image) -> Image.Image:
-        if self.fit == "crop":
+        if self.fit is Fit.CROP:
             return ImageOps.fit(image, (self.side, self.side), Image.Resampling.LANCZOS)
         inside = ImageOps.pad(image, (self.size, self.size), Image.Resampling.LANCZOS, color=WHITE)
         return ImageOps.expand(inside, self.room // 2, WHITE)

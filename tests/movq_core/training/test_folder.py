@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from movq_core.training.folder import list_folder, load_folder
-from movq_core.training.image_file import Framing, UnreadableImage, UnusableData
+from movq_core.training.image_file import Fit, Framing, UnreadableImage, UnusableData
 from movq_core.training.image_set import FolderBatches, LazySquares
 
 FRAMING = Framing(16)
@@ -122,7 +122,7 @@ def saved(tmp_path, image, name="image.png", **options):
 
 
 def test_what_is_transparent_becomes_white(tmp_path):
-    square = Framing(16, "pad").square(saved(tmp_path, Image.new("RGBA", (8, 8), (0, 0, 0, 0))))
+    square = Framing(16, Fit.PAD).square(saved(tmp_path, Image.new("RGBA", (8, 8), (0, 0, 0, 0))))
     assert square.min() == 255
     palette = Image.new("P", (8, 8), 0)
     palette.putpalette([0, 0, 0])
@@ -134,7 +134,7 @@ def test_a_photograph_is_turned_upright(tmp_path):
     lying.paste("blue", (0, 0, 16, 16))  # left half; upright it is the top
     exif = Image.Exif()
     exif[0x0112] = 6
-    square = Framing(16, "pad").square(saved(tmp_path, lying, exif=exif))
+    square = Framing(16, Fit.PAD).square(saved(tmp_path, lying, exif=exif))
     assert square[4, 9].tolist() == [0, 0, 255]
     assert square[13, 9].tolist() == [255, 0, 0]
 
@@ -143,7 +143,7 @@ def test_crop_covers_and_pad_shows_the_whole(tmp_path):
     wide = Image.new("RGB", (40, 10), "blue")
     wide.paste("red", (0, 0, 10, 10))
     wide = saved(tmp_path, wide)
-    cropped, padded = Framing(16).square(wide), Framing(16, "pad").square(wide)
+    cropped, padded = Framing(16).square(wide), Framing(16, Fit.PAD).square(wide)
     assert cropped.shape == padded.shape == (18, 18, 3)
     assert (cropped == (0, 0, 255)).all(), "the red end is cut off"
     assert padded[9, 2].tolist() == pytest.approx([255, 0, 0], abs=2)
