@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from movq_core.config import MaskGITConfig, MoVQConfig
 from movq_core.errors import BundleError
 from movq_core.params import SamplingParams
+from movq_core.protocol import JobKind
 
 CONFIG_FILE = "config.json"
 LABELS_FILE = "labels.json"
@@ -36,6 +37,11 @@ class Manifest(BaseModel):
     maskgit: MaskGITConfig | None = None
     sampling: SamplingParams = SamplingParams()
     labels: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[JobKind, ...]:
+        """What can be asked of it: without a prior, all but to generate."""
+        return tuple(kind for kind in JobKind if self.maskgit or kind is not JobKind.GENERATE)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

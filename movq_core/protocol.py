@@ -41,6 +41,17 @@ class ImageFormat(StrEnum):
         return f"image/{self.value}"
 
 
+class Tiling(StrEnum):
+    """How an image larger than a tile goes through the tokenizer.
+
+    `tiles`: part by part, overlapping, in flat memory. `whole`: in one pass, so that norms and attention see
+    all of it; memory grows with the image.
+    """
+
+    TILES = "tiles"
+    WHOLE = "whole"
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,6 +75,7 @@ class ReconstructRequest(_Request):
 
     kind: Literal[JobKind.RECONSTRUCT] = JobKind.RECONSTRUCT
     image_key: str
+    tiling: Tiling = Tiling.TILES
     format: ImageFormat = ImageFormat.PNG
 
 
@@ -72,6 +84,7 @@ class EncodeRequest(_Request):
 
     kind: Literal[JobKind.ENCODE] = JobKind.ENCODE
     image_key: str
+    tiling: Tiling = Tiling.TILES
 
 
 class DecodeRequest(_Request):
@@ -79,6 +92,7 @@ class DecodeRequest(_Request):
 
     kind: Literal[JobKind.DECODE] = JobKind.DECODE
     codes_key: str
+    tiling: Tiling = Tiling.TILES
     format: ImageFormat = ImageFormat.PNG
 
 

@@ -29,10 +29,11 @@ class Span(NamedTuple):
     inner: slice
 
 
-def spans(cells: int) -> Iterator[Span]:
-    """Cores that cover `cells` without overlap, each with its margin inside the axis."""
-    for start in range(0, cells, TILE_CELLS):
-        stop = min(start + TILE_CELLS, cells)
+def spans(cells: int, tile_cells: int | None = TILE_CELLS) -> Iterator[Span]:
+    """Cores that cover `cells` without overlap, each with its margin inside the axis; None: one for all."""
+    tile_cells = tile_cells or cells
+    for start in range(0, cells, tile_cells):
+        stop = min(start + tile_cells, cells)
         first, last = max(0, start - MARGIN_CELLS), min(cells, stop + MARGIN_CELLS)
         yield Span(slice(first, last), slice(start, stop), slice(start - first, stop - first))
 
@@ -59,14 +60,14 @@ def finish(tiles: Generator[None, None, Whole]) -> Whole:
 
 
 def encode_tiles(
-    encode: Callable[[Pixels], Codes], pixels: Pixels, factor: int
+    encode: Callable[[Pixels], Codes], pixels: Pixels, factor: int, tile_cells: int | None = TILE_CELLS
 ) -> Generator[None, None, Codes]:
-    """Codes (C, ceil(h / f), ceil(w / f)) of pixels (h, w, 3) of any size."""
+    """Codes (C, ceil(h / f), ceil(w / f)) of pixels (h, w, 3) of any size; `tile_cells` None: in one pass."""
     whole = padded(pixels, factor)
     rows, columns = whole.shape[0] // factor, whole.shape[1] // factor
     codes: Codes | None = None
-    for down in spans(rows):
-        for across in spans(columns):
+    for down in spans(rows, tile_cells):
+        for across in spans(columns, tile_cells):
             tile = encode(whole[scaled(down.outer, factor), scaled(across.outer, factor)])
             if codes is None:
                 codes = np.empty((tile.shape[0], rows, columns), np.int64)
@@ -77,13 +78,17 @@ def encode_tiles(
 
 
 def decode_tiles(
-    decode: Callable[[Codes], Pixels], codes: Codes, factor: int, size: tuple[int, int]
+    decode: Callable[[Codes], Pixels],
+    codes: Codes,
+    factor: int,
+    size: tuple[int, int],
+    tile_cells: int | None = TILE_CELLS,
 ) -> Generator[None, None, Pixels]:
-    """Pixels (h, w, 3) of `size` (h, w) from codes (C, H, W) that cover it."""
+    """Pixels (h, w, 3) of `size` (h, w) from codes (C, H, W) that cover it; `tile_cells` as above."""
     rows, columns = codes.shape[1:]
     pixels = np.empty((rows * factor, columns * factor, 3), np.uint8)
-    for down in spans(rows):
-        for across in spans(columns):
+    for down in spans(rows, tile_cells):
+        for across in spans(columns, tile_cells):
             tile = decode(codes[:, down.outer, across.outer])
             inner = tile[scaled(down.inner, factor), scaled(across.inner, factor)]
             pixels[scaled(down.core, factor), scaled(across.core, factor)] = inner

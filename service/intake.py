@@ -7,8 +7,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from movq_core.errors import ImageTooLarge, InvalidRequest
-from movq_core.protocol import ImageFormat
+from movq_core.protocol import ImageFormat, Tiling
 from service.context import Context
+from service.settings import Settings
 
 FIELD = "image"
 FORM = "multipart/form-data"
@@ -18,14 +19,24 @@ MAX_FIELD_BYTES = 64 * 1024
 FORM_OVERHEAD_BYTES = 64 * 1024  # boundaries and headers, on top of the file itself
 
 
-async def store_upload(http: Request, context: Context) -> str:
+async def store_upload(http: Request, context: Context, tiling: Tiling) -> str:
     """Key of the cleaned PNG; raises InvalidImage, ImageTooLarge, or HTTPException 415."""
     data = await _read(http)
     limit_bytes = context.settings.max_upload_bytes
     if len(data) > limit_bytes:
         raise ImageTooLarge(f"The image has {len(data):,} bytes; at most {limit_bytes:,} are taken.")
     image = await context.uploads.clean(data)
+    check_whole(image.height, image.width, tiling, context.settings)
     return await context.store_blob("uploads", image.png, "png")
+
+
+def check_whole(height: int, width: int, tiling: Tiling, settings: Settings) -> None:
+    """Raises ImageTooLarge for an image that may only go through in tiles."""
+    if tiling is Tiling.WHOLE and height * width > settings.max_whole_pixels:
+        raise ImageTooLarge(
+            f"{height} x {width} pixels are too many for tiling=whole, which takes at most "
+            f"{settings.max_whole_pixels:,}; tiling=tiles takes {settings.max_image_pixels:,}."
+        )
 
 
 async def _read(http: Request) -> bytes:

@@ -73,9 +73,10 @@ class JobDocument(BaseModel):
 
 
 class ModelDocument(BaseModel):
-    """A model that is served."""
+    """A model that is served; one without a prior has every task but `generate`."""
 
     name: str
+    tasks: list[JobKind]
     image_size: int
     downsampling_factor: int
     code_channels: int
@@ -147,11 +148,19 @@ def _request_document(request: Request, manifest: Manifest) -> dict[str, Any]:
                 "format": request.format.value,
             }
         case ReconstructRequest():
-            return {"image": blob_link(request.image_key), "format": request.format.value}
+            return {
+                "image": blob_link(request.image_key),
+                "format": request.format.value,
+                "tiling": request.tiling.value,
+            }
         case EncodeRequest():
-            return {"image": blob_link(request.image_key)}
+            return {"image": blob_link(request.image_key), "tiling": request.tiling.value}
         case DecodeRequest():
-            return {"codes": blob_link(request.codes_key), "format": request.format.value}
+            return {
+                "codes": blob_link(request.codes_key),
+                "format": request.format.value,
+                "tiling": request.tiling.value,
+            }
 
 
 def _class_name(class_id: int | None, manifest: Manifest) -> str | None:

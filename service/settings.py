@@ -24,6 +24,7 @@ class Settings(BaseModel):
     max_queue_images: int = Field(default=256, ge=1)  # queued and in flight together
     max_upload_bytes: int = Field(default=16 * 2**20, ge=1)
     max_image_pixels: int = Field(default=16_777_216, ge=1)
+    max_whole_pixels: int = Field(default=1_048_576, ge=1)  # with tiling=whole, whose memory grows with it
     decode_timeout_s: float = Field(default=20.0, gt=0)
     decode_threads: int = Field(default=2, ge=1)
 

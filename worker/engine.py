@@ -17,8 +17,8 @@ from typing import Protocol
 from movq_core.errors import DeviceFault
 from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
-from movq_core.protocol import DecodeRequest, EncodeRequest, GenerateRequest
-from movq_core.tiles import Codes, Pixels, decode_tiles, encode_tiles
+from movq_core.protocol import DecodeRequest, EncodeRequest, GenerateRequest, Tiling
+from movq_core.tiles import TILE_CELLS, Codes, Pixels, decode_tiles, encode_tiles
 from worker.generation import Generation, generations_of
 from worker.scheduler import Scheduler
 from worker.work import Cancel, Outcome, Work
@@ -229,19 +229,21 @@ class Engine:
 
     def _tiles(self, work: Work) -> Generator[None, None, Outcome]:
         """The tiles of a reconstruct, encode or decode job, and at the end its Outcome."""
+        assert not isinstance(work.request, GenerateRequest)
         started = time.monotonic()
         factor = self._runner.manifest.movq.downsampling_factor
+        tile_cells = TILE_CELLS if work.request.tiling is Tiling.TILES else None
         if isinstance(work.request, DecodeRequest):
             assert work.codes is not None
             assert work.size is not None
-            image = yield from decode_tiles(self._runner.decode, work.codes, factor, work.size)
+            image = yield from decode_tiles(self._runner.decode, work.codes, factor, work.size, tile_cells)
             outcome = Outcome(work, images=(image,), codes=work.codes)
         else:
             assert work.pixels is not None
-            codes = yield from encode_tiles(self._runner.encode, work.pixels, factor)
+            codes = yield from encode_tiles(self._runner.encode, work.pixels, factor, tile_cells)
             outcome = Outcome(work, codes=codes)
             if not isinstance(work.request, EncodeRequest):
                 size = work.pixels.shape[0], work.pixels.shape[1]
-                image = yield from decode_tiles(self._runner.decode, codes, factor, size)
+                image = yield from decode_tiles(self._runner.decode, codes, factor, size, tile_cells)
                 outcome = replace(outcome, images=(image,))
         return replace(outcome, started_s=started, finished_s=time.monotonic())

@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks.ablation.results import Result, once, summarise
 from benchmarks.ablation.tokenizers import VARIANTS, run_tokenizer
 
-app = typer.Typer(help=__doc__, no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 Out = Annotated[Path, typer.Option(help="where finished runs are kept")]
 Data = Annotated[Path, typer.Option(help="folder of prepare_data")]
 Seeds = Annotated[int, typer.Option(min=1, help="runs of each variant")]
@@ -41,6 +41,11 @@ REPETITION = {
 
 def file_name(variant: str, seed: int, steps: int) -> str:
     return f"{variant.replace(', ', '-').replace(' ', '_')}-{steps}-{seed}.json"
+
+
+@app.callback()
+def main() -> None:
+    """Train at equal budget, print the table; a finished run is kept and not trained again."""
 
 
 @app.command()

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from movq_core.errors import ImageTooLarge, InvalidRequest
 from movq_core.manifest import Manifest
-from movq_core.protocol import CodesDocument, DecodeRequest, ImageFormat
+from movq_core.protocol import CodesDocument, DecodeRequest, ImageFormat, Tiling
 from service.answers import IMAGE_RESPONSES, JOB_RESPONSES, Wait, format_of, offers, short_image, v1_job
 from service.context import Context, Ctx
+from service.intake import check_whole
 from service.negotiation import negotiate
 from service.problems import declare
 from service.schemas import JobDocument
@@ -18,12 +19,17 @@ router = APIRouter(tags=["decode"])
 
 @router.post("/decode", response_model=JobDocument, responses=IMAGE_RESPONSES | declare(415))
 async def decode(
-    http: Request, context: Ctx, body: CodesDocument, format: ImageFormat | None = None, wait: Wait = None
+    http: Request,
+    context: Ctx,
+    body: CodesDocument,
+    format: ImageFormat | None = None,
+    tiling: Tiling = Tiling.TILES,
+    wait: Wait = None,
 ) -> Response:
     """Decode and wait: JSON with a link, or with `Accept: image/png` the image itself."""
     media_type = negotiate(http, offers(format))
-    key = await _store(context, body)
-    request = DecodeRequest(codes_key=key, format=format_of(media_type, format))
+    key = await _store(context, body, tiling)
+    request = DecodeRequest(codes_key=key, tiling=tiling, format=format_of(media_type, format))
     return await short_image(http, context, request, wait, media_type)
 
 
@@ -31,15 +37,20 @@ async def decode(
     "/v1/decodings", status_code=202, response_model=JobDocument, responses=JOB_RESPONSES | declare(415)
 )
 async def create_decoding(
-    http: Request, context: Ctx, body: CodesDocument, format: ImageFormat = ImageFormat.PNG
+    http: Request,
+    context: Ctx,
+    body: CodesDocument,
+    format: ImageFormat = ImageFormat.PNG,
+    tiling: Tiling = Tiling.TILES,
 ) -> Response:
     """Start a decoding: 202, `Location` and the job. `Prefer: wait=N` waits for it."""
-    key = await _store(context, body)
-    return await v1_job(http, context, DecodeRequest(codes_key=key, format=format))
+    key = await _store(context, body, tiling)
+    return await v1_job(http, context, DecodeRequest(codes_key=key, tiling=tiling, format=format))
 
 
-async def _store(context: Context, document: CodesDocument) -> str:
+async def _store(context: Context, document: CodesDocument, tiling: Tiling) -> str:
     check_codes(document, context.manifest, context.settings.max_image_pixels)
+    check_whole(document.height, document.width, tiling, context.settings)
     return await context.store_blob("codes", document.model_dump_json().encode(), "json")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from movq_core.protocol import CodesDocument, EncodeRequest
+from movq_core.protocol import CodesDocument, EncodeRequest, Tiling
 from service.answers import JOB_RESPONSES, JSON, Wait, accepted, schema_of_upload, short_job, v1_job
 from service.context import Ctx
 from service.intake import store_upload
@@ -21,11 +21,11 @@ router = APIRouter(tags=["encode"])
     responses=JOB_RESPONSES | declare(406, 409, 415),
     openapi_extra=schema_of_upload(),
 )
-async def encode(http: Request, context: Ctx, wait: Wait = None) -> Response:
+async def encode(http: Request, context: Ctx, tiling: Tiling = Tiling.TILES, wait: Wait = None) -> Response:
     """Encode and wait: the codes as JSON, which `/decode` takes as they are."""
     negotiate(http, [JSON])
-    key = await store_upload(http, context)
-    job = await short_job(http, context, EncodeRequest(image_key=key), wait)
+    key = await store_upload(http, context, tiling)
+    job = await short_job(http, context, EncodeRequest(image_key=key, tiling=tiling), wait)
     if job.output is None or job.output.codes_key is None:
         return accepted(context, job)
     codes = await context.read_blob(job.output.codes_key)
@@ -39,7 +39,7 @@ async def encode(http: Request, context: Ctx, wait: Wait = None) -> Response:
     responses=JOB_RESPONSES | declare(415),
     openapi_extra=schema_of_upload(),
 )
-async def create_encoding(http: Request, context: Ctx) -> Response:
+async def create_encoding(http: Request, context: Ctx, tiling: Tiling = Tiling.TILES) -> Response:
     """Start an encoding: 202, `Location` and the job; `links.codes` names its codes."""
-    key = await store_upload(http, context)
-    return await v1_job(http, context, EncodeRequest(image_key=key))
+    key = await store_upload(http, context, tiling)
+    return await v1_job(http, context, EncodeRequest(image_key=key, tiling=tiling))

@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from movq_core.protocol import JobKind
 from service.context import Ctx
 from service.problems import declare
 
@@ -18,9 +19,11 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Redis answers, and `workers` of them were heard from lately."""
+    """Redis answers, and `workers` of them were heard from lately; `tasks` of `model` are done here."""
 
     status: str = "ready"
+    model: str
+    tasks: list[JobKind]
     workers: int
     queued_images: int
     running_images: int
@@ -38,7 +41,13 @@ async def readyz(context: Ctx) -> Readiness:
     workers, load = await context.jobs.workers(), await context.jobs.load()
     if not workers:
         raise HTTPException(503, "No worker is listening; jobs wait until one comes.", {"Retry-After": "5"})
-    return Readiness(workers=workers, queued_images=load.queued_images, running_images=load.running_images)
+    return Readiness(
+        model=context.manifest.name,
+        tasks=list(context.manifest.tasks),
+        workers=workers,
+        queued_images=load.queued_images,
+        running_images=load.running_images,
+    )
 
 
 @router.get("/metrics", response_class=Response)

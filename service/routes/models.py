@@ -33,6 +33,7 @@ def _document(context: Context) -> ModelDocument:
     manifest, movq = context.manifest, context.manifest.movq
     return ModelDocument(
         name=manifest.name,
+        tasks=list(manifest.tasks),
         image_size=movq.image_size,
         downsampling_factor=movq.downsampling_factor,
         code_channels=movq.code_channels,
@@ -44,6 +45,7 @@ def _document(context: Context) -> ModelDocument:
             "steps": MAX_STEPS,
             "upload_bytes": context.settings.max_upload_bytes,
             "image_pixels": context.settings.max_image_pixels,
+            "whole_pixels": context.settings.max_whole_pixels,
         },
         links={"classes": f"/v1/models/{manifest.name}/classes"},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from movq_core.protocol import ImageFormat, ReconstructRequest
+from movq_core.protocol import ImageFormat, ReconstructRequest, Tiling
 from service.answers import (
     IMAGE_RESPONSES,
     JOB_RESPONSES,
@@ -31,12 +31,16 @@ router = APIRouter(tags=["reconstruct"])
     openapi_extra=schema_of_upload(),
 )
 async def reconstruct(
-    http: Request, context: Ctx, format: ImageFormat | None = None, wait: Wait = None
+    http: Request,
+    context: Ctx,
+    format: ImageFormat | None = None,
+    tiling: Tiling = Tiling.TILES,
+    wait: Wait = None,
 ) -> Response:
     """Reconstruct and wait: JSON with PSNR, SSIM and code size, or the image with these in headers."""
     media_type = negotiate(http, offers(format))
-    key = await store_upload(http, context)
-    request = ReconstructRequest(image_key=key, format=format_of(media_type, format))
+    key = await store_upload(http, context, tiling)
+    request = ReconstructRequest(image_key=key, tiling=tiling, format=format_of(media_type, format))
     return await short_image(http, context, request, wait, media_type)
 
 
@@ -48,8 +52,8 @@ async def reconstruct(
     openapi_extra=schema_of_upload(),
 )
 async def create_reconstruction(
-    http: Request, context: Ctx, format: ImageFormat = ImageFormat.PNG
+    http: Request, context: Ctx, format: ImageFormat = ImageFormat.PNG, tiling: Tiling = Tiling.TILES
 ) -> Response:
     """Start a reconstruction: 202, `Location` and the job. `Prefer: wait=N` waits for it."""
-    key = await store_upload(http, context)
-    return await v1_job(http, context, ReconstructRequest(image_key=key, format=format))
+    key = await store_upload(http, context, tiling)
+    return await v1_job(http, context, ReconstructRequest(image_key=key, tiling=tiling, format=format))

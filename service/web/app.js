@@ -38,7 +38,8 @@ async function start() {
   const [model] = models;
   document.getElementById("model").textContent = model.name;
   reconstruct.setUp(model);
-  await generate.setUp(model, reconstruct.reconstructUrl);
+  if (model.tasks.includes("generate")) await generate.setUp(model, reconstruct.reconstructUrl);
+  else document.getElementById("generate").hidden = true; // a tokenizer without a prior
   document.body.dataset.ready = "";
 }
 

@@ -43,6 +43,16 @@ def test_the_answer_has_the_size_that_went_in(size):
     assert np.array_equal(image[::factor, ::factor, 0], pixels[::factor, ::factor, 0])
 
 
+def test_without_tiles_the_image_is_worked_on_in_one_pass():
+    runner, factor, size = FakeRunner(), 4, (301, 130)
+    pixels = np.random.default_rng(0).integers(0, 32, (*size, 3), np.uint8)
+    codes, pauses = drive(encode_tiles(runner.encode, pixels, factor, None))
+    assert pauses == 1
+    assert np.array_equal(codes, runner.encode(padded(pixels, factor)))
+    whole = runner.decode(codes)[: size[0], : size[1]]
+    assert np.array_equal(finish(decode_tiles(runner.decode, codes, factor, size, None)), whole)
+
+
 def test_a_small_image_is_worked_on_whole():
     calls = []
 

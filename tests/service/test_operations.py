@@ -45,7 +45,14 @@ def test_readyz_wants_a_worker(client: httpx.Client) -> None:
 def test_readyz_with_a_worker(client: httpx.Client, worker: StandIn) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ready", "workers": 1, "queued_images": 0, "running_images": 0}
+    assert answer.json() == {
+        "status": "ready",
+        "model": "emoji-64",
+        "tasks": ["generate", "reconstruct", "encode", "decode"],
+        "workers": 1,
+        "queued_images": 0,
+        "running_images": 0,
+    }
 
 
 def test_readyz_does_not_believe_a_silent_worker(
@@ -89,6 +96,8 @@ def test_a_model_without_a_prior(settings: Settings, blobs: BlobStore, manifest:
         assert answer.status_code == 422
         assert "has no prior" in answer.json()["detail"]
         assert client.get("/v1/models/tokenizer/classes").json()["classes"] == []
+        (model,) = client.get("/v1/models").json()["models"]
+        assert model["tasks"] == ["reconstruct", "encode", "decode"]
 
 
 def test_images_are_immutable_and_sniffed_by_nobody(client: httpx.Client, blobs: BlobStore) -> None:

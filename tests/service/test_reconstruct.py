@@ -57,6 +57,18 @@ def test_smallest_and_large(client: httpx.Client, worker: StandIn, size: tuple[i
     assert (answer.json()["width"], answer.json()["height"]) == size
 
 
+@pytest.mark.parametrize("path", ["/v1/reconstructions", "/v1/encodings"])
+def test_whole_instead_of_tiles(client: httpx.Client, worker: StandIn, path: str) -> None:
+    small, large = encoded(gradient(57, 33)), encoded(gradient(1200, 1000), "JPEG")
+    answer = client.post(path, params={"tiling": "whole"}, files={"image": small})
+    assert answer.status_code == 202
+    assert answer.json()["request"]["tiling"] == "whole"
+    answer = client.post(path, params={"tiling": "whole"}, files={"image": large})
+    assert answer.status_code == 413
+    assert "tiling=tiles takes 16,777,216" in answer.json()["detail"]
+    assert client.post(path, params={"tiling": "half"}, files={"image": small}).status_code == 422
+
+
 def test_v1_reconstructions(client: httpx.Client, worker: StandIn) -> None:
     answer = client.post(
         "/v1/reconstructions?format=jpeg", files={"image": PHOTO}, headers={"prefer": "wait=10"}

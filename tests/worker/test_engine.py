@@ -148,6 +148,23 @@ def test_tiles_take_turns_with_steps_and_with_each_other():
     assert len(runner.log) == 8
 
 
+def test_an_image_goes_through_whole_when_its_caller_says_so():
+    engine, runner = engine_of()
+    sizes = []
+    encode = runner.encode
+
+    def noted(pixels):
+        sizes.append(pixels.shape[:2])
+        return encode(pixels)
+
+    runner.encode = noted
+    pixels = np.zeros((600, 400, 3), np.uint8)
+    whole = ReconstructRequest(image_key="k", tiling="whole")
+    outcomes = run(engine, Work("whole", whole, pixels=pixels), ticks=5)
+    assert outcomes["whole"].images[0].shape == (600, 400, 3)
+    assert sizes == [(600, 400)]
+
+
 def test_encode_decode_and_reconstruct():
     engine, _ = engine_of()
     pixels = np.full((10, 6, 3), 9, np.uint8)
