@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from movq_cli.files import decode, encode
 from movq_cli.weights import export_weights, import_weights
 
 app = typer.Typer(
@@ -21,3 +22,5 @@ def main() -> None:
 
 app.command("import")(import_weights)
 app.command("export")(export_weights)
+app.command()(encode)
+app.command()(decode)

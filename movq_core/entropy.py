@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import constriction
@@ -96,7 +97,7 @@ class EntropyCoder:
 
         self._walk(codes.shape, class_id, groups, write)
         words: NDArray[np.uint32] = encoder.get_compressed()
-        return words.astype("<u4").tobytes()
+        return words.astype(">u4").tobytes().rstrip(b"\0")  # the decoder reads zeros behind the end
 
     def decode(
         self,
@@ -110,9 +111,8 @@ class EntropyCoder:
         Wrong bytes give wrong codes, or InvalidMovqFile where they cannot be codes at all: hold the
         result against a checksum.
         """
-        if len(payload) % 4:
-            raise InvalidMovqFile(f"{len(payload)} bytes of entropy-coded codes; the coder writes words of 4")
-        decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
+        words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
+        decoder = constriction.stream.queue.RangeDecoder(words)
         family = constriction.stream.model.Categorical(perfect=False)
 
         def read(_block: Block, _entries: Entries, weights: Weights) -> Codes:
@@ -134,12 +134,13 @@ class EntropyCoder:
         """All entries in their order; `step` writes or reads the codes of one group, and returns them."""
         side, mask_code = self._prior.config.grid_size, self._prior.mask_code
         codes = np.empty(shape, np.int64)
-        for block in blocks(shape, side):
-            grid = np.full((shape[0], side, side), mask_code)
-            inside = codes[block].shape
-            for entries in self._groups(inside, groups):
-                grid[entries] = step(block, entries, self._weights(grid, class_id, entries))
-            codes[block] = grid[:, : inside[1], : inside[2]]
+        with _one_thread():
+            for block in blocks(shape, side):
+                grid = np.full((shape[0], side, side), mask_code)
+                inside = codes[block].shape
+                for entries in self._groups(inside, groups):
+                    grid[entries] = step(block, entries, self._weights(grid, class_id, entries))
+                codes[block] = grid[:, : inside[1], : inside[2]]
         return codes
 
     def _groups(self, inside: tuple[int, ...], groups: int) -> Iterator[Entries]:
@@ -160,6 +161,17 @@ class EntropyCoder:
         )
         weights: Weights = _WEIGHTS[levels.long().numpy()]
         return weights
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One grid is too small to be worth sharing, and sums do not depend on how many cores split them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def blocks(shape: tuple[int, ...], side: int) -> Iterator[Block]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,9 +51,13 @@ class MovqFile:
         """Of the whole file, its header too."""
         return 8 * (OVERHEAD_BYTES + len(self.payload)) / (self.height * self.width)
 
+    def entropy_coded(self, payload: bytes, groups: int, class_id: int | None) -> MovqFile:
+        """The same codes with another payload."""
+        return replace(self, payload=payload, groups=groups, class_id=class_id)
+
     def to_bytes(self) -> bytes:
         """The file; raises InvalidMovqFile for a picture that the format has no numbers for."""
-        _check(self)
+        self.check()
         channels, rows, columns = self.shape
         class_id = NO_CLASS if self.class_id is None else self.class_id
         body = _HEADER.pack(
@@ -88,8 +92,28 @@ class MovqFile:
             codes_crc=codes_crc,
             payload=body[_HEADER.size :],
         )
-        _check(file)
+        file.check()
         return file
+
+    def check(self) -> None:
+        """Raises InvalidMovqFile for what the format has no numbers for."""
+        channels, rows, columns = self.shape
+        if not (1 <= self.height <= 0xFFFF and 1 <= self.width <= 0xFFFF):
+            raise InvalidMovqFile(f"{self.width}x{self.height} pixels; a side has 1 to {0xFFFF}")
+        if self.height * self.width > MAX_PIXELS:
+            raise InvalidMovqFile(f"{self.width}x{self.height} pixels; at most {MAX_PIXELS} together")
+        if not (1 <= channels <= 0xFF and 1 <= rows <= self.height and 1 <= columns <= self.width):
+            raise InvalidMovqFile(f"a grid of {self.shape} for {self.width}x{self.height} pixels")
+        if not 2 <= self.codebook_size <= 0x10000:
+            raise InvalidMovqFile(f"a codebook of {self.codebook_size}; 2 to {0x10000} fit")
+        if not 0 <= self.groups <= MAX_GROUPS:
+            raise InvalidMovqFile(f"{self.groups} groups; at most {MAX_GROUPS}")
+        if self.groups == 0 and self.class_id is not None:
+            raise InvalidMovqFile("packed codes have no class")
+        if self.class_id is not None and not 0 <= self.class_id < NO_CLASS:
+            raise InvalidMovqFile(f"class {self.class_id}; below {NO_CLASS} fit")
+        if self.groups == 0 and len(self.payload) != packed_bytes(self.shape, self.codebook_size):
+            raise InvalidMovqFile(f"{len(self.payload)} bytes of packed codes for a grid of {self.shape}")
 
     def check_codes(self, codes: Codes) -> Codes:
         """`codes`, if they are those that went in; raises InvalidMovqFile."""
@@ -100,26 +124,6 @@ class MovqFile:
                 else "the codes are not those that went in"
             )
         return codes
-
-
-def _check(file: MovqFile) -> None:
-    channels, rows, columns = file.shape
-    if not (1 <= file.height <= 0xFFFF and 1 <= file.width <= 0xFFFF):
-        raise InvalidMovqFile(f"{file.width}x{file.height} pixels; a side has 1 to {0xFFFF}")
-    if file.height * file.width > MAX_PIXELS:
-        raise InvalidMovqFile(f"{file.width}x{file.height} pixels; at most {MAX_PIXELS} together")
-    if not (1 <= channels <= 0xFF and 1 <= rows <= file.height and 1 <= columns <= file.width):
-        raise InvalidMovqFile(f"a grid of {file.shape} for {file.width}x{file.height} pixels")
-    if not 2 <= file.codebook_size <= 0x10000:
-        raise InvalidMovqFile(f"a codebook of {file.codebook_size}; 2 to {0x10000} fit")
-    if not 0 <= file.groups <= MAX_GROUPS:
-        raise InvalidMovqFile(f"{file.groups} groups; at most {MAX_GROUPS}")
-    if file.groups == 0 and file.class_id is not None:
-        raise InvalidMovqFile("packed codes have no class")
-    if file.class_id is not None and not 0 <= file.class_id < NO_CLASS:
-        raise InvalidMovqFile(f"class {file.class_id}; below {NO_CLASS} fit")
-    if file.groups == 0 and len(file.payload) != packed_bytes(file.shape, file.codebook_size):
-        raise InvalidMovqFile(f"{len(file.payload)} bytes of packed codes for a grid of {file.shape}")
 
 
 def bits_a_code(codebook_size: int) -> int:

@@ -43,12 +43,12 @@ def some_codes(shape, seed=0):
 
 
 @given(
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     class_id=st.sampled_from([None, 0, 2]),
-    groups=st.sampled_from([1, 3, 8, 64]),
+    groups=st.sampled_from([1, 3, 8]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_codes_of_any_size_come_back(coder, size, class_id, groups, seed):
     codes = some_codes((2, *size), seed)
     payload = coder.encode(codes, class_id, groups)
