@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,10 +35,18 @@ def hinge_generator_loss(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
-    """Ratio of the two losses' gradients at the decoder's last layer, at most 1e4: VQGAN's lambda."""
-    (wanted,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
-    (given,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
+def adaptive_weight(
+    reconstruction: Tensor,
+    adversarial: Tensor,
+    last_layer: Tensor,
+    average: Callable[[Tensor], Tensor] = torch.detach,
+) -> Tensor:
+    """Ratio of the two losses' gradients at the decoder's last layer, at most 1e4: VQGAN's lambda.
+
+    `average` takes a gradient's mean over the ranks: each knows its own part of the batch only.
+    """
+    (wanted,) = map(average, torch.autograd.grad(reconstruction, last_layer, retain_graph=True))
+    (given,) = map(average, torch.autograd.grad(adversarial, last_layer, retain_graph=True))
     return (wanted.norm() / (given.norm() + 1e-4)).clamp(0.0, 1e4).detach()
 
 

@@ -1,4 +1,4 @@
-"""What both training scripts share: weight averages, learning rates, checkpoints, run folders."""
+"""What the training scripts share: weight averages, learning rates, checkpoint files, grids of images."""
 
 from __future__ import annotations
 
@@ -32,12 +32,19 @@ class WeightEMA(Generic[M]):
             kept.copy_(fresh)
 
 
-def learning_rate(step: int, total: int, peak: float, warmup: int, floor: float = 0.02) -> float:
-    """Linear warm-up, then a cosine from `peak` to `floor * peak` at `total`."""
+def learning_rate(
+    step: int, total: int, peak: float, warmup: int, floor: float = 0.02, schedule: str = "cosine"
+) -> float:
+    """Linear warm-up, then from `peak` to `floor * peak` at `total`: "cosine", "linear", or "constant"."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+    left = {
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
+        "linear": 1.0 - progress,
+        "constant": 1.0,
+    }
+    return peak * (floor + (1.0 - floor) * left[schedule])
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -1,23 +1,24 @@
 """Train the tokenizer: `python -m movq_core.training.train_movq --help`.
 
-L1 + L2 + gradient difference by default; `--disc-weight` adds VQGAN's critic from `--disc-start` on.
+Under `torchrun --nproc-per-node N -m movq_core.training.train_movq` on N GPUs, or N processes of a CPU.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from pydantic import BaseModel, ConfigDict
-from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.tensorboard import SummaryWriter
 
-from movq_core.config import MOVQ_PRESETS, MoVQConfig
+from movq_core.bundle import ModelBundle
+from movq_core.config import MoVQConfig
 from movq_core.models.discriminator import PatchDiscriminator
 from movq_core.models.losses import (
     adaptive_weight,
@@ -26,112 +27,221 @@ from movq_core.models.losses import (
     reconstruction_loss,
 )
 from movq_core.models.movq import MoVQ
-from movq_core.training.codebook import CodebookEMA
-from movq_core.training.common import (
-    WeightEMA,
-    image_grid,
-    learning_rate,
-    load_checkpoint,
-    save_checkpoint,
-    set_learning_rate,
-)
-from movq_core.training.data import (
-    TokenizerBatches,
-    heldout_emoji,
-    heldout_patches,
-    load_emoji,
-    load_photographs,
-)
+from movq_core.models.quantizer import Quantized
+from movq_core.training.checkpoints import Checkpoints, random_states, restore_random_state
+from movq_core.training.codebook import CodebookEMA, usage_entropy
+from movq_core.training.common import WeightEMA, image_grid, learning_rate, load_checkpoint
+from movq_core.training.data import PixelBatches
+from movq_core.training.distributed import Ranks
 from movq_core.training.evaluate import evaluate_reconstruction, reconstruct
+from movq_core.training.image_file import Fit, Framing, UnusableData
+from movq_core.training.learner import Learner, prepare_blocks
+from movq_core.training.loop import mean_figures, run
+from movq_core.training.recipes import (
+    TokenizerRecipe,
+    UnusableRecipe,
+    recipe_names,
+    save_plan,
+    tokenizer_plan,
+)
+from movq_core.training.sources import demo_pixels, folder_pixels, shard_pixels
 
 
-class TokenizerRecipe(BaseModel):
-    """How a tokenizer is trained; saved in its checkpoint."""
+class Autoencoder(nn.Module):
+    """Encode, quantise and decode in one call: DDP counts one forward for each backward."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def __init__(self, movq: MoVQ) -> None:
+        super().__init__()
+        self.movq = movq
 
-    steps: int = 13_000
-    batch_size: int = 8
-    peak_rate: float = 1.2e-3
-    warmup: int = 100
-    clip_norm: float = 1.0
-    ema_decay: float = 0.998
-    l1: float = 1.0
-    l2: float = 1.0
-    gradient: float = 0.5
-    commitment: float = 0.25
-    codebook_decay: float = 0.99
-    disc_weight: float = 0.0
-    disc_start: int = 0
-    seed: int = 0
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Quantized, Tensor]:
+        """Pixels (B, 3, h, w) -> their reconstruction, not clamped; the quantiser's outcome; z."""
+        z = self.movq.encode(pixels).float()
+        quantized = self.movq.quantizer(z)
+        return self.movq.decode(quantized.z_q).float(), quantized, z
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What a micro-batch leaves: vectors (B, C*D, H, W) and codes (B, C, H, W); figures, each a scalar."""
+
+    z: Tensor
+    codes: Tensor
+    figures: dict[str, Tensor]
 
 
 class TokenizerTrainer:
     """All that a tokenizer's run owns: model, averages, codebook, critic, optimisers, generator."""
 
-    def __init__(self, config: MoVQConfig, recipe: TokenizerRecipe, batches: TokenizerBatches) -> None:
+    def __init__(
+        self,
+        config: MoVQConfig,
+        recipe: TokenizerRecipe,
+        batches: PixelBatches,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.config, self.recipe, self.batches, self.ranks = config, recipe, batches, ranks or Ranks()
+        recipe.check_divides(self.ranks.count)
         torch.manual_seed(recipe.seed)
-        self.config, self.recipe, self.batches = config, recipe, batches
         self.rng = np.random.default_rng(recipe.seed)
         self.step = 0
-        self.movq = MoVQ(config)
-        self.codebook = CodebookEMA(self.movq.quantizer, recipe.codebook_decay)
+        self.movq = MoVQ(config).to(self.ranks.device)
+        self.codebook = CodebookEMA(
+            self.movq.quantizer,
+            recipe.codebook_decay,
+            recipe.revive_below,
+            "nothing" if recipe.train == "decoder" else recipe.codebook,
+            self.ranks,
+        )
+        if recipe.train == "decoder":
+            self.movq.encoder.requires_grad_(False)
+            self.movq.quant_conv.requires_grad_(False)
         self.ema = WeightEMA(self.movq, recipe.ema_decay)
-        learnt = [p for p in self.movq.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(learnt, betas=(0.9, 0.99), weight_decay=1e-4)
-        # Three strided convs, as VQGAN's; an image of 16 pixels is too small for the third.
-        layers = min(3, config.image_size.bit_length() - 3)
-        self.critic = PatchDiscriminator(layers=layers) if recipe.disc_weight else None
-        if self.critic is not None:
-            self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.9))
+        self.learner = self._learner(recipe)
+        self.critic = self._critic(recipe) if recipe.disc_weight else None
+        self.lpips = self._lpips(recipe) if recipe.perceptual else None
 
-    def start_codebook(self, batches: int = 32) -> None:
-        """K-means over the vectors of a few batches of the untrained encoder."""
-        with torch.no_grad():
-            z = torch.cat([self.movq.encode(self.batches.draw(self.rng)) for _ in range(batches)])
-            self.codebook.start(self.movq.quantizer.split(z).flatten(0, -2))
+    def _learner(self, recipe: TokenizerRecipe) -> Learner:
+        prepare_blocks(self.movq, recipe)
+        learnt = [p for p in self.movq.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(learnt, betas=recipe.betas, weight_decay=recipe.weight_decay)
+        return Learner(Autoencoder(self.movq), optimizer, recipe, self.ranks)
+
+    def _critic(self, recipe: TokenizerRecipe) -> Learner:
+        # Three strided convs, as VQGAN's; an image of 16 pixels is too small for the third.
+        layers = min(3, self.config.image_size.bit_length() - 3)
+        critic = PatchDiscriminator(layers=layers).to(self.ranks.device)
+        optimizer = torch.optim.AdamW(critic.parameters(), betas=recipe.disc_betas)
+        return Learner(critic, optimizer, recipe, self.ranks, clip=False)
+
+    def _lpips(self, recipe: TokenizerRecipe) -> nn.Module:
+        from movq_core.training.features import load_lpips  # noqa: PLC0415  # few runs need it
+
+        path = recipe.lpips_weights
+        if path is None or not path.exists():
+            raise UnusableRecipe(f"perceptual needs LPIPS's weights: lpips_weights {path} is not there")
+        return load_lpips(path).to(self.ranks.device).eval().requires_grad_(False)
+
+    @property
+    def critic_runs(self) -> bool:
+        """Whether this optimiser step has a critic."""
+        return self.critic is not None and self.step >= self.recipe.disc_start
+
+    @torch.no_grad()
+    def start_codebook(self, batches: int | None = None) -> None:
+        """K-means over the vectors of a few batches of the untrained encoder, on every rank the same."""
+        z = []
+        for _ in range(batches or self.recipe.start_batches):
+            with self.learner.autocast():
+                parts = [self.movq.encode(part).float() for part in self._draw()]
+            z.append(self.ranks.gather(torch.cat(parts)))
+        self.codebook.start(self.movq.quantizer.split(torch.cat(z)).flatten(0, -2))
+
+    def begin(self, state: dict[str, Any] | None, init: Path | None) -> None:
+        """Go on from a checkpoint's `state`, or start: from the weights at `init`, or from nothing."""
+        if state is not None:
+            self.load_state_dict(state)
+        elif init is not None:
+            self.start_from(load_weights(init))
+        else:
+            self.start_codebook()
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with a tokenizer's weights instead of random ones; its codebook is kept as it is."""
+        self.movq.load_state_dict(weights)
+        self.ema.module.load_state_dict(weights)
+        grid = self.config.grid_size**2 * self.config.code_channels
+        self.codebook.adopt(self.batches.batch_size * grid)
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; returns its figures."""
-        pixels = self.batches.draw(self.rng)
-        z = self.movq.encode(pixels)
-        quantized = self.movq.quantizer(z)
-        reconstructed = self.movq.decode(quantized.z_q)
+        """One optimiser step; returns its figures, means over micro-batches and ranks."""
+        micro_batches = self._draw()
+        done = [self._backward(part, part is micro_batches[-1]) for part in micro_batches]
+        recipe = self.recipe
+        rate = learning_rate(
+            self.step, recipe.steps, recipe.peak_rate, recipe.warmup, schedule=recipe.schedule
+        )
+        norm = self.learner.step(rate)
+        if self.critic is not None and self.critic_runs:
+            self.critic.step(recipe.disc_rate)
+        usage = self.codebook.update(torch.cat([m.z for m in done]), torch.cat([m.codes for m in done]))
+        self.ema.update(self.movq, self.step)
+        self.step += 1
+        figures = mean_figures([m.figures for m in done], self.ranks)
+        return {
+            **figures,
+            "grad_norm": norm,
+            "rate": rate,
+            "revived": float(usage.revived),
+            "code_usage": usage.used,
+            "perplexity": usage.perplexity,
+        }
+
+    def _draw(self) -> list[Tensor]:
+        """The next batch's rows of this rank, in micro-batches (n, 3, S, S)."""
+        pixels = self.batches.draw(self.rng, self.ranks.part(self.batches.batch_size))
+        return list(pixels.to(self.ranks.device).chunk(self.recipe.accumulate))
+
+    def _backward(self, pixels: Tensor, last: bool) -> MicroBatch:
+        """Add a micro-batch's gradients; the critic judges what the tokenizer made before both step."""
+        with self.learner.gathering(last):
+            reconstructed, quantized, z = self.learner(pixels)
+            loss, figures = self._loss(pixels, reconstructed, quantized, z)
+            (loss / self.recipe.accumulate).backward()
+        if self.critic is not None and self.critic_runs:
+            figures["critic"] = self._critic_backward(self.critic, pixels, reconstructed.detach(), last)
+        figures = {name: value.detach() for name, value in figures.items()}
+        return MicroBatch(z.detach(), quantized.codes, figures)
+
+    def _loss(
+        self, pixels: Tensor, reconstructed: Tensor, quantized: Quantized, z: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum to go down, and its parts."""
         recipe = self.recipe
         fidelity = reconstruction_loss(reconstructed, pixels, recipe.l1, recipe.l2, recipe.gradient)
-        loss = fidelity + recipe.commitment * quantized.commitment_loss
-        if self.critic is not None and self.step >= recipe.disc_start:
-            loss = loss + self._adversarial(fidelity, reconstructed)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.movq.parameters(), recipe.clip_norm)
-        set_learning_rate(
-            self.optimizer, learning_rate(self.step, recipe.steps, recipe.peak_rate, recipe.warmup)
-        )
-        self.optimizer.step()
-        revived = self.codebook.update(z.detach(), quantized.codes)
-        self.ema.update(self.movq, self.step)
-        figures = {"loss": loss.item(), "fidelity": fidelity.item(), "grad_norm": norm.item()}
-        if self.critic is not None and self.step >= recipe.disc_start:
-            figures["critic"] = self._train_critic(pixels, reconstructed.detach())
-        self.step += 1
-        return {**figures, "commitment": quantized.commitment_loss.item(), "revived": float(revived)}
+        figures = {"commitment": quantized.commitment_loss}
+        if self.lpips is not None:
+            figures["lpips"] = self.lpips(reconstructed, pixels).mean()
+            fidelity = fidelity + recipe.perceptual * figures["lpips"]
+        loss = fidelity
+        if recipe.train == "all":
+            loss = loss + self._quantiser_loss(quantized, z, figures)
+        if self.critic is not None and self.critic_runs:
+            adversarial, figures["adaptive_weight"] = self._adversarial(self.critic, fidelity, reconstructed)
+            loss = loss + adversarial
+        return loss, {"loss": loss, "fidelity": fidelity, **figures}
 
-    def _adversarial(self, fidelity: Tensor, reconstructed: Tensor) -> Tensor:
-        assert self.critic is not None
-        adversarial = hinge_generator_loss(self.critic(reconstructed))
+    def _quantiser_loss(self, quantized: Quantized, z: Tensor, figures: dict[str, Tensor]) -> Tensor:
+        """Commitment moves z to its codes; the codebook loss moves the codes, where they learn so."""
+        recipe = self.recipe
+        loss = recipe.commitment * quantized.commitment_loss
+        if recipe.codebook == "gradient":
+            loss = loss + recipe.codebook_weight * quantized.codebook_loss
+        if recipe.entropy_weight:
+            entropy = usage_entropy(z, self.movq.quantizer, recipe.entropy_temperature, self.ranks)
+            figures["usage_entropy"] = entropy
+            loss = loss - recipe.entropy_weight * entropy
+        return loss
+
+    def _adversarial(self, critic: Learner, fidelity: Tensor, reconstructed: Tensor) -> tuple[Tensor, Tensor]:
+        """What the critic pays, weighed; and the adaptive weight."""
+        constant = {name: p.detach() for name, p in critic.module.named_parameters()}
+        with critic.autocast():
+            logits = functional_call(critic.module, constant, (reconstructed,))
+        adversarial = hinge_generator_loss(logits.float())
         last_layer = self.movq.decoder.conv_out.weight
-        return self.recipe.disc_weight * adaptive_weight(fidelity, adversarial, last_layer) * adversarial
+        weight = adaptive_weight(fidelity, adversarial, last_layer, self.ranks.mean)
+        return self.recipe.disc_weight * weight * adversarial, weight
 
-    def _train_critic(self, pixels: Tensor, reconstructed: Tensor) -> float:
-        assert self.critic is not None
-        loss = hinge_discriminator_loss(self.critic(pixels), self.critic(reconstructed))
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.critic_optimizer.step()
-        return loss.item()
+    def _critic_backward(self, critic: Learner, real: Tensor, fake: Tensor, last: bool) -> Tensor:
+        with critic.gathering(last):
+            on_real, on_fake = critic(torch.cat([real, fake])).float().chunk(2)
+            loss = hinge_discriminator_loss(on_real, on_fake)
+            (loss / self.recipe.accumulate).backward()
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on. Every rank calls it; the first one's is whole."""
         state = {
             "config": self.config.model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json"),
@@ -139,13 +249,14 @@ class TokenizerTrainer:
             "movq": self.movq.state_dict(),
             "ema": self.ema.module.state_dict(),
             "codebook": self.codebook.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
+            "batches": self.batches.state_dict(),
             "rng": self.rng.bit_generator.state,
-            "torch_rng": torch.get_rng_state(),
+            "torch_rng": random_states(self.ranks),
         }
         if self.critic is not None:
-            state["critic"] = self.critic.state_dict()
-            state["critic_optimizer"] = self.critic_optimizer.state_dict()
+            state["critic"] = self.critic.module.state_dict()
+            state["critic_optimizer"] = self.critic.optimizer.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -153,86 +264,85 @@ class TokenizerTrainer:
         self.movq.load_state_dict(state["movq"])
         self.ema.module.load_state_dict(state["ema"])
         self.codebook.load_state_dict(state["codebook"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.learner.optimizer.load_state_dict(state["optimizer"])
+        self.batches.load_state_dict(state["batches"])
         self.rng.bit_generator.state = state["rng"]
-        torch.set_rng_state(state["torch_rng"])
+        restore_random_state(state["torch_rng"], self.ranks)
         if self.critic is not None and "critic" in state:
-            self.critic.load_state_dict(state["critic"])
-            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+            self.critic.module.load_state_dict(state["critic"])
+            self.critic.optimizer.load_state_dict(state["critic_optimizer"])
 
 
+def load_weights(path: Path) -> Mapping[str, Tensor]:
+    """A tokenizer's averaged weights: of a bundle's folder, or of a checkpoint."""
+    if path.is_dir():
+        return ModelBundle.load(path).movq.state_dict()
+    weights: Mapping[str, Tensor] = load_checkpoint(path)["ema"]
+    return weights
+
+
+@dataclass(frozen=True)
 class HeldOut:
-    """The held-out images, and what is logged about them."""
+    """Held-out pixels (N, 3, S, S) in [-1, 1] by name, and what is logged about them."""
 
-    def __init__(self, data: Path, size: int) -> None:
-        _, self.emoji = heldout_emoji(data)
-        self.patches = heldout_patches(data, size)
+    movq: MoVQ
+    pixels: Mapping[str, Tensor]
 
-    def log(self, movq: MoVQ, writer: SummaryWriter, step: int, seconds: float) -> str:
+    def evaluate(self, writer: SummaryWriter, step: int) -> str:
         """Write figures and a grid of pairs to TensorBoard; returns a line for the terminal."""
-        line = f"step {step}  {seconds / 60:.1f} min"
-        for name, pixels in (("emoji", self.emoji), ("photographs", self.patches)):
-            figures = evaluate_reconstruction(movq, pixels)
+        parts = []
+        for name, held_out in self.pixels.items():
+            pixels = held_out.to(next(self.movq.parameters()).device)
+            figures = evaluate_reconstruction(self.movq, pixels)
             writer.add_scalar(f"heldout/{name}_psnr_db", figures.psnr_db, step)
             writer.add_scalar(f"heldout/{name}_ssim", figures.ssim, step)
             writer.add_scalar(f"heldout/{name}_codebook_used", figures.codebook_used, step)
             some = pixels[:: max(1, len(pixels) // 12)][:12]
-            writer.add_image(f"heldout/{name}", image_grid([some, reconstruct(movq, some)[0]]), step)
-            line += (
-                f"  {name} {figures.psnr_db:.2f} dB {figures.ssim:.3f} {figures.codebook_used:.0%} of codes"
-            )
-        return line
+            pairs = image_grid([some, reconstruct(self.movq, some)[0]])
+            writer.add_image(f"heldout/{name}", pairs, step)
+            used = f"{figures.codebook_used:.0%} of codes"
+            parts.append(f"{name} {figures.psnr_db:.2f} dB {figures.ssim:.3f} {used}")
+        return "  ".join(parts)
 
 
 def main(
     data: Annotated[Path, typer.Option(help="folder of prepare_data")] = Path("data/emoji-64"),
-    out: Annotated[Path, typer.Option(help="checkpoint, log and TensorBoard")] = Path("runs/movq"),
-    preset: Annotated[str, typer.Option(help=f"one of {', '.join(MOVQ_PRESETS)}")] = "emoji-64",
-    steps: Annotated[int, typer.Option(min=1)] = TokenizerRecipe().steps,
-    batch_size: Annotated[int, typer.Option(min=1)] = TokenizerRecipe().batch_size,
-    peak_rate: Annotated[float, typer.Option(min=0.0)] = TokenizerRecipe().peak_rate,
-    disc_weight: Annotated[float, typer.Option(min=0.0)] = 0.0,
-    disc_start: Annotated[int, typer.Option(min=0)] = 0,
-    seed: int = 0,
-    evaluate_every: Annotated[int, typer.Option(min=1)] = 1000,
+    out: Annotated[Path, typer.Option(help="checkpoints, config.yaml, TensorBoard")] = Path("runs/movq"),
+    recipe: Annotated[
+        str, typer.Option(help=f"a file.yaml, or one of {', '.join(recipe_names('tokenizer'))}")
+    ] = "emoji-64",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the recipe; may be repeated")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="bundle or checkpoint whose tokenizer the run begins with")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="instead: a folder of images or class folders")] = None,
+    shards: Annotated[str | None, typer.Option(help="instead: 'train-{000..099}.tar'")] = None,
+    heldout_shards: Annotated[str | None, typer.Option(help="with --shards: those held out")] = None,
+    fit: Annotated[Fit, typer.Option(help="how images of a folder or of shards become squares")] = Fit.CROP,
+    flip: Annotated[bool, typer.Option(help="mirror half of them")] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
-    """Train, or go on from the checkpoint in `out`; ends at `steps` with `out/checkpoint.pt`."""
-    recipe = TokenizerRecipe(
-        steps=steps,
-        batch_size=batch_size,
-        peak_rate=peak_rate,
-        disc_weight=disc_weight,
-        disc_start=disc_start,
-        seed=seed,
-    )
-    batches = TokenizerBatches(load_emoji(data, "train"), load_photographs(data, "train"), batch_size)
-    trainer = TokenizerTrainer(MOVQ_PRESETS[preset], recipe, batches)
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer.load_state_dict(load_checkpoint(checkpoint))
-    else:
-        trainer.start_codebook()
-    run(trainer, HeldOut(data, trainer.config.image_size), out, evaluate_every)
-
-
-def run(trainer: TokenizerTrainer, held_out: HeldOut, out: Path, evaluate_every: int) -> None:
-    """The loop: step, log, evaluate, save."""
-    writer = SummaryWriter(str(out / "tensorboard"))
-    started = time.monotonic()
-    with Progress() as progress:
-        bar = progress.add_task("tokenizer", total=trainer.recipe.steps, completed=trainer.step)
-        while trainer.step < trainer.recipe.steps:
-            figures = trainer.train_step()
-            progress.update(bar, completed=trainer.step, description=f"loss {figures['loss']:.3f}")
-            if trainer.step % 50 == 0:
-                for name, value in figures.items():
-                    writer.add_scalar(f"train/{name}", value, trainer.step)
-            if trainer.step % evaluate_every == 0 or trainer.step == trainer.recipe.steps:
-                seconds = time.monotonic() - started
-                line = held_out.log(trainer.ema.module, writer, trainer.step, seconds)
-                progress.console.print(line)
-                save_checkpoint(out / "checkpoint.pt", trainer.state_dict())
-    writer.close()
+    """Train, or go on from the newest checkpoint in `out`; ends with `out/checkpoint.pt`."""
+    ranks = Ranks.join(device)
+    try:
+        plan = tokenizer_plan(recipe, changes or ())
+        framing = Framing(plan.model.image_size, fit)
+        if shards is not None:
+            pixels = shard_pixels(shards, heldout_shards, framing, flip, plan.batch_size, plan.seed)
+        elif folder is not None:
+            pixels = folder_pixels(folder, framing, flip, out / "images", plan.batch_size, ranks)
+        else:
+            pixels = demo_pixels(data, framing.size, plan.batch_size)
+        trainer = TokenizerTrainer(plan.model, plan, pixels.batches, ranks)
+    except (UnusableRecipe, UnusableData) as error:
+        raise typer.BadParameter(str(error)) from error
+    trainer.begin(Checkpoints(out).load(), init)
+    if ranks.is_first:
+        save_plan(plan, out / "config.yaml")
+    run(trainer, HeldOut(trainer.ema.module, pixels.held_out).evaluate, out)
+    ranks.leave()
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_codes_move_to_the_mean_of_what_they_stand_for():
     codebook.usage += 100.0
     codebook.sums = quantizer.codebook.data * 100.0
     for _ in range(20):
-        assert codebook.update(as_z(vectors), quantizer.encode(as_z(vectors))) == 0
+        assert codebook.update(as_z(vectors), quantizer.encode(as_z(vectors))).revived == 0
     torch.testing.assert_close(quantizer.codebook.data, corners, atol=0.05, rtol=0)
 
 
@@ -50,7 +50,7 @@ def test_a_dead_code_is_moved_onto_a_vector_that_is_there():
     codebook.usage += 100.0
     codebook.usage[4] = 0.1
     codebook.sums = quantizer.codebook.data * codebook.usage[:, None]
-    assert codebook.update(as_z(vectors), quantizer.encode(as_z(vectors))) == 1
+    assert codebook.update(as_z(vectors), quantizer.encode(as_z(vectors))).revived == 1
     assert torch.cdist(quantizer.codebook.data[4:], vectors).min() == 0
 
 

@@ -148,10 +148,11 @@ def test_every_script_tells_its_options(script):
 def test_from_data_to_bundle(data, tmp_path, capsys):
     """prepare -> train_movq -> export -> encode_dataset -> train_maskgit -> export, as `make demo-bundle`."""
     runs, bundle, codes = tmp_path / "runs", tmp_path / "demo", tmp_path / "codes"
-    train_movq.main(data, runs / "movq", "tiny", steps=6, batch_size=4, evaluate_every=3)
+    short = ["steps=6", "batch_size=4", "evaluate_every=3"]
+    train_movq.main(data, runs / "movq", "tiny", short, device="cpu")
     export.export_bundle(runs / "movq" / "checkpoint.pt", None, bundle, ())
     encode_dataset.main(data, bundle, codes, count=2)
-    train_maskgit.main(codes, bundle, runs / "maskgit", "tiny", steps=4, batch_size=4, evaluate_every=2)
+    train_maskgit.main(codes, bundle, runs / "maskgit", "tiny", short, device="cpu")
     prior = runs / "maskgit" / "checkpoint.pt"
     export.export_bundle(runs / "movq" / "checkpoint.pt", prior, bundle, ("r", "g", "b"))
 
