@@ -67,9 +67,7 @@ class Ranks:
         if self.count == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
-            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the ranks, equal to the bit on all of them; carries no gradient."""

@@ -115,11 +115,11 @@ class TokenizerTrainer:
         return Learner(critic, optimizer, recipe, self.ranks, clip=False)
 
     def _lpips(self, recipe: TokenizerRecipe) -> nn.Module:
-        from movq_core.training.features import load_lpips  # noqa: PLC0415  # few runs need it
-
         path = recipe.lpips_weights
         if path is None or not path.exists():
             raise UnusableRecipe(f"perceptual needs LPIPS's weights: lpips_weights {path} is not there")
+        from movq_core.training.features import load_lpips  # noqa: PLC0415  # few runs need it
+
         return load_lpips(path).to(self.ranks.device).eval().requires_grad_(False)
 
     @property

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from tensorboard.backend.event_processing import event_accumulator
 from typer.testing import CliRunner
 
 from movq_core.bundle import ModelBundle
@@ -11,29 +12,13 @@ from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
 from movq_core.models.maskgit import MaskGIT
 from movq_core.params import MaskSchedule
 from movq_core.training import encode_dataset, export, prepare_data, report, train_maskgit, train_movq
-from movq_core.training.common import load_checkpoint, save_checkpoint
-from movq_core.training.data import TokenizerBatches, load_emoji, load_photographs
+from movq_core.training.checkpoints import Checkpoints
+from movq_core.training.data import TokenizerBatches
 from movq_core.training.encode_dataset import CodeSet, load_codes
 from movq_core.training.evaluate import evaluate_reconstruction, masked_nll, unigram_nll
-from movq_core.training.train_maskgit import PriorBatches, PriorRecipe, PriorTrainer, draw_mask
-from movq_core.training.train_movq import TokenizerRecipe, TokenizerTrainer
-
-
-def tokenizer_trainer(data, emoji_share=0.7, **recipe):
-    batches = TokenizerBatches(load_emoji(data, "train"), load_photographs(data, "train"), 4, emoji_share)
-    trainer = TokenizerTrainer(
-        MOVQ_PRESETS["tiny"], TokenizerRecipe(batch_size=4, warmup=5, **recipe), batches
-    )
-    trainer.start_codebook(batches=8)
-    return trainer
-
-
-def prior_trainer(**recipe):
-    rng = np.random.default_rng(0)
-    classes = np.arange(30) % 3
-    codes = (classes[:, None, None, None, None] * 10 + rng.integers(0, 3, (30, 2, 2, 4, 4))).astype(np.int16)
-    code_set = CodeSet(codes, classes, np.array([f"b{i}" for i in range(30)]))
-    return PriorTrainer(MASKGIT_PRESETS["tiny"], PriorRecipe(warmup=5, **recipe), PriorBatches(code_set, 8))
+from movq_core.training.recipes import tokenizer_plan
+from movq_core.training.train_maskgit import code_nll, draw_mask
+from tests.movq_core.training.trainers import prior_trainer, tokenizer_trainer
 
 
 def equal_states(a, b):
@@ -47,22 +32,45 @@ def equal_states(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("kind", ["tokenizer", "tokenizer with a critic", "prior"])
-def test_a_run_cut_in_half_equals_the_uncut_run(data, tmp_path, kind):
-    def fresh():
-        if kind == "prior":
-            return prior_trainer(steps=12)
-        return tokenizer_trainer(data, steps=12, disc_weight=0.8 if "critic" in kind else 0.0, disc_start=3)
+class Reels(TokenizerBatches):
+    """Batches whose position in the data is their own, as shards': each is darker than the one before."""
 
-    uncut = fresh()
+    position = 0
+
+    def draw(self, rng, part=slice(None)):
+        object.__setattr__(self, "position", self.position + 1)
+        return super().draw(rng, part) - 0.01 * self.position
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        object.__setattr__(self, "position", state["position"])
+
+
+CUT = {
+    "tokenizer": lambda data: tokenizer_trainer(data, steps=12),
+    "critic": lambda data: tokenizer_trainer(data, steps=12, disc_weight=0.8, disc_start=3),
+    "bfloat16": lambda data: tokenizer_trainer(
+        data, steps=12, precision="bfloat16", accumulate=2, codebook="gradient", entropy_weight=0.1
+    ),
+    "position": lambda data: tokenizer_trainer(data, steps=12, source=Reels),
+    "prior": lambda _: prior_trainer(steps=12),
+    "autoregressive": lambda _: prior_trainer("autoregressive", steps=12, precision="bfloat16", accumulate=2),
+}
+
+
+@pytest.mark.parametrize("kind", CUT)
+def test_a_run_cut_in_half_equals_the_uncut_run(data, tmp_path, kind):
+    uncut = CUT[kind](data)
     for _ in range(12):
         uncut.train_step()
-    cut = fresh()
+    cut = CUT[kind](data)
     for _ in range(6):
         cut.train_step()
-    save_checkpoint(tmp_path / "checkpoint.pt", cut.state_dict())
-    resumed = fresh()
-    resumed.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt"))
+    Checkpoints(tmp_path).save(cut.state_dict())
+    resumed = CUT[kind](data)
+    resumed.load_state_dict(Checkpoints(tmp_path).load())
     for _ in range(6):
         resumed.train_step()
 
@@ -76,24 +84,27 @@ def test_the_tokenizer_learns(data):
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5]), "discs on white are easy; noise is not"
 
 
-def test_the_critic_starts_when_it_is_told(data):
-    trainer = tokenizer_trainer(data, steps=4, disc_weight=0.8, disc_start=2)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_critic_starts_when_it_is_told_in_optimiser_steps(data, accumulate):
+    trainer = tokenizer_trainer(data, steps=4, disc_weight=0.8, disc_start=2, accumulate=accumulate)
     assert ["critic" in trainer.train_step() for _ in range(4)] == [False, False, True, True]
 
 
-def test_the_prior_learns_its_classes():
-    trainer = prior_trainer(steps=120, peak_rate=3e-3)
-    before = masked_nll(trainer.ema.module, trainer.batches.codes)
+@pytest.mark.parametrize("kind", ["masked", "autoregressive"])
+def test_the_prior_learns_its_classes(kind):
+    trainer = prior_trainer(kind, steps=120, peak_rate=3e-3)
+    nll = masked_nll if kind == "masked" else code_nll
+    before = nll(trainer.ema.module, trainer.batches.codes)
     for _ in range(120):
         trainer.train_step()
-    after = masked_nll(trainer.ema.module, trainer.batches.codes)
+    after = nll(trainer.ema.module, trainer.batches.codes)
     assert before == pytest.approx(np.log(32), abs=0.2)
     assert after < np.log(3) + 0.6, "three codes are possible, given the class"
 
 
 def test_a_mask_is_per_position_and_channel_and_never_empty():
     rng = np.random.default_rng(0)
-    masked = draw_mask(torch.Size((500, 2, 4, 4)), MaskSchedule.COSINE, rng)
+    masked = draw_mask((500, 2, 4, 4), MaskSchedule.COSINE, rng)
     counts = masked.flatten(1).sum(1)
     assert counts.min() >= 1
     assert counts.max() == 32
@@ -148,7 +159,7 @@ def test_every_script_tells_its_options(script):
 def test_from_data_to_bundle(data, tmp_path, capsys):
     """prepare -> train_movq -> export -> encode_dataset -> train_maskgit -> export, as `make demo-bundle`."""
     runs, bundle, codes = tmp_path / "runs", tmp_path / "demo", tmp_path / "codes"
-    short = ["steps=6", "batch_size=4", "evaluate_every=3"]
+    short = ["steps=6", "batch_size=4", "evaluate_every=3", "log_every=2", "keep_last=2"]
     train_movq.main(data, runs / "movq", "tiny", short, device="cpu")
     export.export_bundle(runs / "movq" / "checkpoint.pt", None, bundle, ())
     encode_dataset.main(data, bundle, codes, count=2)
@@ -161,4 +172,16 @@ def test_from_data_to_bundle(data, tmp_path, capsys):
     assert loaded.manifest.labels == ("r", "g", "b")
     assert load_codes(codes / "train.npz").codes.shape == (60, 2, 2, 4, 4)
     assert "emoji" in capsys.readouterr().out
-    assert list((runs / "movq" / "tensorboard").iterdir())
+    assert tokenizer_plan(str(runs / "movq" / "config.yaml")) == tokenizer_plan("tiny", short)
+    assert len(list((runs / "movq").glob("checkpoint-*.pt"))) == 2
+    asked = {"loss", "code_usage", "perplexity", "grad_norm", "rate", "images_per_s"}
+    assert {f"train/{name}" for name in asked} <= logged(runs / "movq")
+    assert {"train/loss", "train/rate", "heldout/nll"} <= logged(runs / "maskgit")
+
+
+def logged(run):
+    """Names of the scalars that a run wrote for TensorBoard."""
+    (events,) = (run / "tensorboard").iterdir()
+    log = event_accumulator.EventAccumulator(str(events))
+    log.Reload()
+    return set(log.Tags()["scalars"])
