@@ -31,8 +31,7 @@ def encode(
 ) -> None:
     """Write a picture as its codes.
 
-    With --entropy the smaller of the two forms is written: a prior that does not know such pictures may
-    be dearer than none.
+    With --entropy the smaller of both forms is written: a prior may not know such pictures.
     """
     with _one_sentence("encode"):
         from movq_core.codec import Codec
