@@ -20,7 +20,13 @@ from movq_core.training.common import load_checkpoint
 DEMO_SAMPLING = SamplingParams(steps=16, temperature=0.9, choice_temperature=6.0, guidance_scale=3.0)
 
 
-def export_bundle(movq: Path, maskgit: Path | None, out: Path, labels: tuple[str, ...]) -> None:
+def export_bundle(
+    movq: Path,
+    maskgit: Path | None,
+    out: Path,
+    labels: tuple[str, ...],
+    sampling: SamplingParams = DEMO_SAMPLING,
+) -> ModelBundle:
     """Write the averaged weights of the checkpoints as a bundle named after its folder."""
     state = load_checkpoint(movq)
     config = MoVQConfig.model_validate(state["config"])
@@ -34,9 +40,11 @@ def export_bundle(movq: Path, maskgit: Path | None, out: Path, labels: tuple[str
         prior = MaskGIT(prior_config)
         prior.load_state_dict(state["ema"])
         manifest = Manifest(
-            name=out.name, movq=config, maskgit=prior_config, sampling=DEMO_SAMPLING, labels=labels
+            name=out.name, movq=config, maskgit=prior_config, sampling=sampling, labels=labels
         )
-    ModelBundle(manifest, tokenizer.eval(), prior.eval() if prior else None).save(out)
+    bundle = ModelBundle(manifest, tokenizer.eval(), prior.eval() if prior else None)
+    bundle.save(out)
+    return bundle
 
 
 def main(

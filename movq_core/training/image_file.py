@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +12,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from movq_core.errors import MovqError
 
@@ -30,6 +31,10 @@ class UnusableData(MovqError):
 
 class UnreadableImage(UnusableData):
     """The bytes are not an image that Pillow reads."""
+
+
+# A large image is read; one that would be a bomb is refused with an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @cache
@@ -71,6 +76,8 @@ class Framing:
                 image.draft("RGB", (self.side, self.side))  # a JPEG of megapixels is decoded smaller
                 plain = on_white(ImageOps.exif_transpose(image))
                 return np.asarray(self._fitted(plain))
+        except UnidentifiedImageError as error:
+            raise UnreadableImage("not an image that Pillow knows") from error
         except _DECODE_ERRORS as error:
             raise UnreadableImage(str(error) or type(error).__name__) from error
 

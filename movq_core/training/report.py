@@ -53,25 +53,34 @@ def reconstruction_figures(bundle: ModelBundle, data: Path, pictures: Path) -> d
             "codebook_used": round(measured.codebook_used, 4),
             "images": len(pixels),
         }
-        ours = reconstruct(bundle.movq, pixels)[0]
-        errors = (quantised_to_8_bits(ours) - quantised_to_8_bits(pixels)).square().mean((1, 2, 3))
-        worst = errors.argsort(descending=True)[:WORST_FIRST]
-        evenly = torch.arange(0, len(pixels), max(1, len(pixels) // WORST_FIRST))[:WORST_FIRST]
-        pairs = [pixels[evenly], ours[evenly], pixels[worst], ours[worst]]
-        save_picture(pairs, pictures / f"reconstructions_{name}.png", scale=2)
+        rows = reconstruction_rows(bundle, pixels)
+        save_picture(rows, pictures / f"reconstructions_{name}.png", scale=2)
     return figures
 
 
 def draw_samples(bundle: ModelBundle, each: int, sampling: SamplingParams) -> list[Tensor]:
-    """`each` samples of every class, seeds 0, 1, ...: pixels (each, 3, h, w) a class. None is picked."""
+    """`each` samples of every class, seeds 0, 1, ...: pixels (each, 3, h, w) a class. None is picked.
+
+    A prior without classes gives one row.
+    """
     assert bundle.maskgit is not None
     rows = []
-    for class_id in track(range(bundle.maskgit.config.num_classes), "samples"):
+    classes: list[int | None] = list(range(bundle.maskgit.config.num_classes)) or [None]
+    for class_id in track(classes, "samples"):
         chosen = [sampling.model_copy(update={"seed": seed}) for seed in range(each)]
         codes = torch.cat([generate_codes(bundle.maskgit, class_id, params) for params in chosen])
         with torch.inference_mode():
             rows.append(torch.cat([bundle.movq.decode_codes(part) for part in codes.split(1)]))
     return rows
+
+
+def reconstruction_rows(bundle: ModelBundle, pixels: Tensor) -> list[Tensor]:
+    """Images over their reconstructions: eight taken evenly, then the eight worst."""
+    ours = reconstruct(bundle.movq, pixels)[0]
+    errors = (quantised_to_8_bits(ours) - quantised_to_8_bits(pixels)).square().mean((1, 2, 3))
+    worst = errors.argsort(descending=True)[:WORST_FIRST]
+    evenly = torch.arange(0, len(pixels), max(1, len(pixels) // WORST_FIRST))[:WORST_FIRST]
+    return [pixels[evenly], ours[evenly], pixels[worst], ours[worst]]
 
 
 def recognition_figures(bundle: ModelBundle, data: Path, samples: list[Tensor]) -> dict[str, Any]:
