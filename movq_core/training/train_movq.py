@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from movq_core.bundle import ModelBundle
 from movq_core.config import MoVQConfig
+from movq_core.errors import MovqError
 from movq_core.models.discriminator import PatchDiscriminator
 from movq_core.models.losses import (
     adaptive_weight,
@@ -34,16 +35,11 @@ from movq_core.training.common import WeightEMA, image_grid, learning_rate, load
 from movq_core.training.data import PixelBatches
 from movq_core.training.distributed import Ranks
 from movq_core.training.evaluate import evaluate_reconstruction, reconstruct
-from movq_core.training.image_file import Fit, Framing, UnusableData
+from movq_core.training.features import load_lpips
+from movq_core.training.image_file import Fit, Framing
 from movq_core.training.learner import Learner, prepare_blocks
 from movq_core.training.loop import mean_figures, run
-from movq_core.training.recipes import (
-    TokenizerRecipe,
-    UnusableRecipe,
-    recipe_names,
-    save_plan,
-    tokenizer_plan,
-)
+from movq_core.training.recipes import TokenizerRecipe, recipe_names, save_plan, tokenizer_plan
 from movq_core.training.sources import demo_pixels, folder_pixels, shard_pixels
 
 
@@ -99,7 +95,9 @@ class TokenizerTrainer:
         self.ema = WeightEMA(self.movq, recipe.ema_decay)
         self.learner = self._learner(recipe)
         self.critic = self._critic(recipe) if recipe.disc_weight else None
-        self.lpips = self._lpips(recipe) if recipe.perceptual else None
+        self.lpips: nn.Module | None = None
+        if recipe.lpips_weights is not None and recipe.perceptual:
+            self.lpips = load_lpips(recipe.lpips_weights).to(self.ranks.device)
 
     def _learner(self, recipe: TokenizerRecipe) -> Learner:
         prepare_blocks(self.movq, recipe)
@@ -113,14 +111,6 @@ class TokenizerTrainer:
         critic = PatchDiscriminator(layers=layers).to(self.ranks.device)
         optimizer = torch.optim.AdamW(critic.parameters(), betas=recipe.disc_betas)
         return Learner(critic, optimizer, recipe, self.ranks, clip=False)
-
-    def _lpips(self, recipe: TokenizerRecipe) -> nn.Module:
-        path = recipe.lpips_weights
-        if path is None or not path.exists():
-            raise UnusableRecipe(f"perceptual needs LPIPS's weights: lpips_weights {path} is not there")
-        from movq_core.training.features import load_lpips  # noqa: PLC0415  # few runs need it
-
-        return load_lpips(path).to(self.ranks.device).eval().requires_grad_(False)
 
     @property
     def critic_runs(self) -> bool:
@@ -336,9 +326,9 @@ def main(
         else:
             pixels = demo_pixels(data, framing.size, plan.batch_size)
         trainer = TokenizerTrainer(plan.model, plan, pixels.batches, ranks)
-    except (UnusableRecipe, UnusableData) as error:
+        trainer.begin(Checkpoints(out).load(), init)
+    except MovqError as error:
         raise typer.BadParameter(str(error)) from error
-    trainer.begin(Checkpoints(out).load(), init)
     if ranks.is_first:
         save_plan(plan, out / "config.yaml")
     run(trainer, HeldOut(trainer.ema.module, pixels.held_out).evaluate, out)

@@ -7,8 +7,8 @@ from torch import nn
 from movq_core.models.movq import MoVQ
 from movq_core.training.checkpoints import Checkpoints
 from movq_core.training.common import learning_rate
-from movq_core.training.recipes import UnusableRecipe
 from movq_core.training.train_movq import load_weights
+from movq_core.training.weights_file import WeightsError
 from tests.movq_core.training.trainers import prior_trainer, tokenizer_trainer
 
 
@@ -149,7 +149,7 @@ def test_the_perceptual_term_is_part_of_fidelity(data):
 
 
 def test_says_that_the_lpips_weights_are_not_there(data, tmp_path):
-    with pytest.raises(UnusableRecipe, match=r"nothing\.pt is not there"):
+    with pytest.raises(WeightsError, match=r"nothing\.pt"):
         tokenizer_trainer(data, steps=9, perceptual=1.0, lpips_weights=tmp_path / "nothing.pt")
 
 
