@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.ablation.priors import GUIDANCE, KINDS, run_prior
 from benchmarks.ablation.results import Result, once, summarise
 from benchmarks.ablation.tokenizers import VARIANTS, run_tokenizer
 
@@ -39,6 +40,23 @@ REPETITION = {
 }
 
 
+LIKELIHOOD = {
+    "parameters": "{:,.0f}",
+    "training_cpu_s": "{:.0f}",
+    "nll": "{:.3f}",
+    "passes": "{:.0f}",
+}
+SAMPLES = {
+    f"guidance_{guidance:g}_{figure}": form
+    for guidance in GUIDANCE
+    for figure, form in (
+        ("kernel_distance", "{:.2f}"),
+        ("recognised", "{:.1%}"),
+        ("cpu_s_an_image", "{:.3f}"),
+    )
+}
+
+
 def file_name(variant: str, seed: int, steps: int) -> str:
     return f"{variant.replace(', ', '-').replace(' ', '_')}-{steps}-{seed}.json"
 
@@ -53,7 +71,7 @@ def tokenizers(
     data: Data = Path("data/emoji-64"),
     out: Out = Path("runs/ablation"),
     seeds: Seeds = 3,
-    steps: Steps = 1000,
+    steps: Steps = 600,
 ) -> None:
     """Spatial norm on and off; four channels, one, and one at the same bits."""
     results: list[Result] = []
@@ -64,6 +82,25 @@ def tokenizers(
     console = Console(width=180)
     console.print(summarise(results, RECONSTRUCTION, f"held-out reconstruction after {steps} steps"))
     console.print(summarise(results, REPETITION, "neighbours with equal codes and unequal originals"))
+
+
+@app.command()
+def priors(
+    data: Data = Path("data/emoji-64"),
+    bundle: Annotated[Path, typer.Option(help="the tokenizer that made the codes")] = Path("models/emoji-64"),
+    out: Out = Path("runs/ablation"),
+    seeds: Seeds = 3,
+    steps: Steps = 1500,
+) -> None:
+    """MaskGIT and code after code: likelihood, samples, passes and seconds an image."""
+    results: list[Result] = []
+    for seed in range(seeds):
+        for kind in KINDS:
+            path = out / "priors" / file_name(kind, seed, steps)
+            results.append(once(path, partial(run_prior, kind, seed, steps, data, bundle)))
+    console = Console(width=180)
+    console.print(summarise(results, LIKELIHOOD, f"after {steps} steps; the two likelihoods do not compare"))
+    console.print(summarise(results, SAMPLES, "samples against held-out emoji"))
 
 
 if __name__ == "__main__":

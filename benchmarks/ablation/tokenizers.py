@@ -18,7 +18,8 @@ from movq_core.training.data import (
     load_photographs,
 )
 from movq_core.training.evaluate import evaluate_reconstruction, quantised_to_8_bits, reconstruct
-from movq_core.training.train_movq import TokenizerRecipe, TokenizerTrainer
+from movq_core.training.recipes import TokenizerRecipe
+from movq_core.training.train_movq import TokenizerTrainer
 
 BASE = MOVQ_PRESETS["emoji-64"]
 _ONE_CHANNEL = {"code_channels": 1, "code_dim": BASE.z_channels}
