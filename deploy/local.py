@@ -6,6 +6,7 @@ It knows the three parts by their commands and their environment, and none of th
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -94,7 +95,9 @@ class Launcher:
     def _check(self) -> None:
         options = self.options
         if not (options.model_dir / "config.json").exists():
-            raise CannotStart(f"There is no model in {options.model_dir}; MOVQ_MODEL_DIR= names another.")
+            raise CannotStart(
+                f"There is no model in {options.model_dir}; MOVQ_MODEL_DIR= (movq up --models) names another."
+            )
         for folder in ("logs", "redis", "blobs"):
             (options.data_dir / folder).mkdir(parents=True, exist_ok=True)
         self._lock = (options.data_dir / "lock").open("w")
@@ -102,7 +105,8 @@ class Launcher:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotStart(
-                f"Another movq is running on {options.data_dir}; MOVQ_DATA_DIR= names another folder."
+                f"Another movq is running on {options.data_dir}; "
+                "MOVQ_DATA_DIR= (movq up --data-dir) names another folder."
             ) from None
         self._check_port()
 
@@ -114,9 +118,10 @@ class Launcher:
             try:
                 probe.bind((options.host, options.port))
             except OSError as error:
+                other = options.port % 65535 + 1
                 raise CannotStart(
                     f"Cannot listen on {options.host}:{options.port} ({error.strerror}); "
-                    f"choose another port: make up PORT={options.port % 65535 + 1}"
+                    f"choose another port: make up PORT={other} (movq up --port {other})"
                 ) from None
 
     # -- life -----------------------------------------------------------------------------------
@@ -159,7 +164,7 @@ class Launcher:
                 supervisor.check()
             if not ready and is_ready(self.options.url):
                 ready = True
-                tell(greeting(self.options.url))
+                tell(greeting(self.options.url, has_classes(self.options.model_dir)))
             time.sleep(CHECK_EVERY_S)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -210,12 +215,18 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def greeting(url: str) -> str:
-    """What a newcomer does next."""
+def has_classes(model_dir: Path) -> bool:
+    """Whether the bundle's images can be asked for by class."""
+    return bool(json.loads((model_dir / "labels.json").read_text(encoding="utf-8")))
+
+
+def greeting(url: str, classes: bool) -> str:
+    """What a newcomer does next: a request that this bundle can answer."""
+    body = json.dumps({**({"class_id": 0} if classes else {}), "steps": 12})
     return (
         f"\nmovq is ready: {url}\n\n"
         f"  curl -X POST {url}/generate -H 'content-type: application/json' \\\n"
-        "       -H 'accept: image/png' -d '{\"class_id\": 3, \"steps\": 12}' -o image.png\n\n"
+        f"       -H 'accept: image/png' -d '{body}' -o image.png\n\n"
         "Ctrl-C stops it."
     )
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from movq_cli.evaluate import evaluate
 from movq_cli.files import decode, encode
+from movq_cli.train import train
+from movq_cli.up import up
 from movq_cli.weights import export_weights, import_weights
 
 app = typer.Typer(
@@ -22,5 +25,8 @@ def main() -> None:
 
 app.command("import")(import_weights)
 app.command("export")(export_weights)
+app.command("train")(train)
+app.command("up")(up)
 app.command()(encode)
 app.command()(decode)
+app.command()(evaluate)
