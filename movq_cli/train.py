@@ -43,11 +43,14 @@ def train(
     seed: int = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA where there is one")] = "auto",
 ) -> None:
-    """Train a tokenizer and a prior on your own images, and write a bundle with its model card.
+    """Train a tokenizer and a prior on your own images: a bundle with its card.
 
-    First it says how many images it found and how long it will take; without --minutes or --steps that is
-    hours. When it is stopped, the same command goes on. Class folders give a prior with classes, a flat
-    folder one without.
+    First it says how many images it found and how long it will take;
+    without --minutes or --steps that is hours.
+
+    When it is stopped, the same command goes on.
+
+    Class folders give a prior with classes, a flat folder one without.
 
     movq train photos --minutes 30 --out models/photos
     """

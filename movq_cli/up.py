@@ -15,10 +15,13 @@ def up(
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in")] = "127.0.0.1",
     data_dir: Annotated[Path, typer.Option(help="queue, images and logs; kept between runs")] = Path("data"),
 ) -> None:
-    """Serve a bundle on this machine, until Ctrl-C: a Redis of its own, one worker, the service and its page.
+    """Serve a bundle on this machine, until Ctrl-C.
 
-    What was asked before it was stopped is done when it starts again. Two at once need two ports and two data
-    folders.
+    It starts a Redis of its own, one worker, the service and its page.
+
+    What was asked before it was stopped is done when it starts again.
+
+    Two at once need two ports and two data folders.
 
     movq up --models models/mine --port 8001 --data-dir /tmp/mine
     """
