@@ -133,6 +133,16 @@ class Crops:
         return to_pixels(flipped(np.stack(windows), self.mirrored))
 
 
+def versions_of(
+    squares: NDArray[np.uint8], size: int, count: int, flip: bool, rng: np.random.Generator
+) -> Tensor:
+    """Squares (n, P, P, 3) in `count` versions, the middle, then random crops: (n, count, 3, size, size)."""
+    room = squares.shape[1] - size
+    crops = [Crops.central(len(squares), room)]
+    crops += [Crops.draw(len(squares), room, flip, rng) for _ in range(count - 1)]
+    return torch.stack([c.of(squares, size) for c in crops], dim=1)
+
+
 @dataclass(frozen=True)
 class Versions:
     """Some pictures in V versions each, to be encoded: `pixels` (n, V, 3, S, S); `classes`, `bases` (n,)."""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from movq_core.training.data import Crops, Versions, base_weights
+from movq_core.training.data import Crops, Versions, base_weights, versions_of
 from movq_core.training.image_file import Framing
 
 
@@ -82,14 +82,10 @@ class ImageSet:
         self, count: int, flip: bool = False, rng: np.random.Generator | None = None, at_once: int = 64
     ) -> Iterator[Versions]:
         """Each image in `count` versions, `at_once` images at a time: its middle, then random crops of it."""
-        size, room = self.framing.size, self.framing.room
         rng = rng or np.random.default_rng(0)
         for start in range(0, len(self), at_once):
             part = slice(start, start + at_once)
-            squares = self.squares.read(self.rows[part])
-            crops = [Crops.central(len(squares), room)]
-            crops += [Crops.draw(len(squares), room, flip, rng) for _ in range(count - 1)]
-            pixels = torch.stack([c.of(squares, size) for c in crops], dim=1)
+            pixels = versions_of(self.squares.read(self.rows[part]), self.framing.size, count, flip, rng)
             yield Versions(pixels, self.classes[part], self.bases[part])
 
 

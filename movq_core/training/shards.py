@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import webdataset as wds  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,7 +28,7 @@ from webdataset.tariterators import (  # type: ignore[import-untyped]
     tar_file_expander,
 )
 
-from movq_core.training.data import Crops, Versions
+from movq_core.training.data import Crops, Versions, versions_of
 from movq_core.training.image_file import Framing, UnreadableImage, UnusableData, image_suffixes
 
 Sample = dict[str, Any]  # "__key__", "__url__", and bytes by suffix
@@ -71,14 +70,11 @@ class Shards:
         self, number: int, flip: bool = False, rng: np.random.Generator | None = None, at_once: int = 64
     ) -> Iterator[Versions]:
         """Each image in `number` versions, in the shards' order: its middle, then random crops of it."""
-        size, room = self.framing.size, self.framing.room
         rng = rng or np.random.default_rng(0)
         readable = self._readable()
         while part := list(islice(readable, at_once)):
             squares = np.stack([square for square, _, _ in part])
-            crops = [Crops.central(len(part), room)]
-            crops += [Crops.draw(len(part), room, flip, rng) for _ in range(number - 1)]
-            pixels = torch.stack([c.of(squares, size) for c in crops], dim=1)
+            pixels = versions_of(squares, self.framing.size, number, flip, rng)
             classes = np.array([class_id for _, class_id, _ in part], np.int64)
             yield Versions(pixels, classes, np.array([content for _, _, content in part]))
 
