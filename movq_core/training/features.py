@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +27,12 @@ from movq_core.training.weights_file import (
 
 
 class FeatureNetwork(Protocol):
-    """Images to vectors, to compare distributions; `name` tells whose vectors a file of statistics is of."""
+    """Images to vectors, to compare distributions.
 
+    `kind` stands in the figures' names; `name`, in files of statistics, tells weights apart too.
+    """
+
+    kind: str
     name: str
 
     def features(self, images: Tensor) -> Tensor:
@@ -40,6 +43,7 @@ class FeatureNetwork(Protocol):
 class InceptionFeatures:
     """The 2048 features of FID, and the logits of IS."""
 
+    kind = "FID Inception"
     name = "FID Inception 2015-12-05"
 
     def __init__(self, network: FIDInception) -> None:
@@ -62,6 +66,8 @@ class EncoderFeatures:
     among images seen by the same tokenizer.
     """
 
+    kind = "movq encoder"
+
     def __init__(self, movq: MoVQ, fingerprint: str) -> None:
         self.name = f"movq encoder {fingerprint}"
         self._movq = movq
@@ -78,16 +84,12 @@ def padded(pixels: Tensor, factor: int) -> Tensor:
     return F.pad(pixels, (0, -width % factor, 0, -height % factor), mode="replicate")
 
 
-def all_features(network: FeatureNetwork, batches: Iterable[Tensor]) -> Tensor:
-    """Features (N, D), on the CPU, of batches of images."""
-    return torch.cat([network.features(images).cpu() for images in batches])
-
-
 def load_inception(path: Path, allow_unknown: bool = False) -> FIDInception:
     """The FID Inception, frozen, from its file or the file's folder; raises WeightsError."""
-    network = FIDInception()
+    with torch.device("meta"):
+        network = FIDInception()
     fill(network, read_tensors(path, [INCEPTION], allow_unknown), path)
-    return network.eval().requires_grad_(False)
+    return network.float().eval().requires_grad_(False)
 
 
 def load_lpips(path: Path, heads: Path | None = None, allow_unknown: bool = False) -> LPIPS:
@@ -98,7 +100,11 @@ def load_lpips(path: Path, heads: Path | None = None, allow_unknown: bool = Fals
     """
     backbone = _features_only(read_tensors(path, [VGG16, ALEXNET], allow_unknown), path)
     is_vgg = backbone["0.weight"].shape[-1] == 3
-    network = LPIPS(vgg16_features(), VGG16_TAPS) if is_vgg else LPIPS(alexnet_features(), ALEXNET_TAPS)
+    network = (
+        LPIPS("VGG16", vgg16_features(), VGG16_TAPS)
+        if is_vgg
+        else LPIPS("AlexNet", alexnet_features(), ALEXNET_TAPS)
+    )
     fill(network.features, backbone, path)
     published = VGG16_HEADS if is_vgg else ALEXNET_HEADS
     heads = heads or Path(torchmetrics.__file__).parent / "functional/image/lpips_models" / published.name
@@ -108,7 +114,7 @@ def load_lpips(path: Path, heads: Path | None = None, allow_unknown: bool = Fals
         name.removeprefix("lin").replace(".model.1.weight", ""): value for name, value in tensors.items()
     }
     fill(network.heads, named, heads)
-    return network.eval().requires_grad_(False)
+    return network.float().eval().requires_grad_(False)
 
 
 def _features_only(tensors: Tensors, path: Path) -> dict[str, Tensor]:

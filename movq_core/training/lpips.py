@@ -47,14 +47,16 @@ def alexnet_features() -> nn.Sequential:
 class LPIPS(nn.Module):
     """Distance of each pair: a, b (B, 3, h, w) in [-1, 1] -> (B,); can be differentiated in both.
 
+    `name` is the backbone's; `features` are tapped behind the modules `taps`.
     `heads` weigh the squared differences of the normalised features of each tap, channel by channel.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, features: nn.Sequential, taps: tuple[int, ...]) -> None:
+    def __init__(self, name: str, features: nn.Sequential, taps: tuple[int, ...]) -> None:
         super().__init__()
+        self.name = name
         self.features = features
         self.taps = taps
         widths = [_width_at(features, tap) for tap in taps]

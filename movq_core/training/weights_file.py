@@ -106,8 +106,8 @@ def _parse(file: Path, data: bytes) -> Tensors:
 
 
 def fill(module: nn.Module, tensors: Tensors, origin: Path) -> None:
-    """Load `tensors` into `module`, all of both; raises WeightsError that names what does not fit."""
+    """Make `tensors` those of `module`, which may be on "meta"; raises WeightsError: all of both must fit."""
     try:
-        module.load_state_dict(dict(tensors), strict=True)
+        module.load_state_dict(dict(tensors), strict=True, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{origin}: {error}") from error
