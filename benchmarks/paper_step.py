@@ -54,7 +54,7 @@ def tokenizer_step() -> None:
     trainer.start_codebook()
     report("tokenizer", trainer.movq, trainer.train_step)
     with torch.inference_mode():
-        codes = trainer.movq.encode_codes(trainer.batches.draw(trainer.rng, slice(1)))
+        codes = trainer.movq.encode_codes(trainer.batches.draw(np.random.default_rng(1), slice(1)))
     print(f"  codes {tuple(codes.shape)}, {int(codes.min())} to {int(codes.max())}")
 
 

@@ -29,6 +29,7 @@ from movq_core.models.losses import (
 )
 from movq_core.models.movq import MoVQ
 from movq_core.models.quantizer import Quantized
+from movq_core.training.ahead import Ahead
 from movq_core.training.checkpoints import Checkpoints, random_states, restore_random_state
 from movq_core.training.codebook import CodebookEMA, usage_entropy
 from movq_core.training.common import WeightEMA, image_grid, learning_rate, load_checkpoint
@@ -80,6 +81,7 @@ class TokenizerTrainer:
         recipe.check_divides(self.ranks.count)
         torch.manual_seed(recipe.seed)
         self.rng = np.random.default_rng(recipe.seed)
+        self._pixels = Ahead(self._draw_pixels, self._position)
         self.step = 0
         self.movq = MoVQ(config).to(self.ranks.device)
         self.codebook = CodebookEMA(
@@ -169,8 +171,13 @@ class TokenizerTrainer:
 
     def _draw(self) -> list[Tensor]:
         """The next batch's rows of this rank, in micro-batches (n, 3, S, S)."""
-        pixels = self.batches.draw(self.rng, self.ranks.part(self.batches.batch_size))
-        return list(pixels.to(self.ranks.device).chunk(self.recipe.accumulate))
+        return list(self._pixels.next().to(self.ranks.device).chunk(self.recipe.accumulate))
+
+    def _draw_pixels(self) -> Tensor:
+        return self.batches.draw(self.rng, self.ranks.part(self.batches.batch_size))
+
+    def _position(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state, "batches": self.batches.state_dict()}
 
     def _backward(self, pixels: Tensor, last: bool) -> MicroBatch:
         """Add a micro-batch's gradients; the critic judges what the tokenizer made before both step."""
@@ -240,9 +247,8 @@ class TokenizerTrainer:
             "ema": self.ema.module.state_dict(),
             "codebook": self.codebook.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
-            "batches": self.batches.state_dict(),
-            "rng": self.rng.bit_generator.state,
             "torch_rng": random_states(self.ranks),
+            **self._pixels.position,
         }
         if self.critic is not None:
             state["critic"] = self.critic.module.state_dict()
@@ -255,6 +261,7 @@ class TokenizerTrainer:
         self.ema.module.load_state_dict(state["ema"])
         self.codebook.load_state_dict(state["codebook"])
         self.learner.optimizer.load_state_dict(state["optimizer"])
+        self._pixels.forget()
         self.batches.load_state_dict(state["batches"])
         self.rng.bit_generator.state = state["rng"]
         restore_random_state(state["torch_rng"], self.ranks)
