@@ -268,7 +268,7 @@ def paced(plan: Plan, steps: int, seed: int) -> Plan:
             "steps": steps,
             "seed": seed,
             "warmup": min(plan.warmup, steps // 10),
-            "evaluate_every": max(1, min(plan.evaluate_every, steps // 4)),
+            "evaluate_every": min(plan.evaluate_every, -(-steps // 4)),
         }
     )
 
