@@ -8,8 +8,13 @@ from typing import Any
 
 import torch
 
+from movq_core.errors import MovqError
 from movq_core.training.common import load_checkpoint, save_checkpoint
 from movq_core.training.distributed import Ranks
+
+
+class UnusableCheckpoint(MovqError):
+    """A run cannot go on from this file; the sentence says what can be done."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,16 @@ class Checkpoints:
         return self.folder / "checkpoint.pt"
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state, or None where the run is to begin."""
-        return load_checkpoint(self.newest) if self.newest.exists() else None
+        """The newest state, or None where the run is to begin; raises UnusableCheckpoint."""
+        if not self.newest.exists():
+            return None
+        state = load_checkpoint(self.newest)
+        if isinstance(state.get("torch_rng"), torch.Tensor):  # one generator, of before there were ranks
+            raise UnusableCheckpoint(
+                f"{self.newest} is of movq 0.1: it can be exported, or begin a run elsewhere by --init, "
+                "but this run cannot go on from it; move it away to start anew"
+            )
+        return state
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep `state`, then let go of what is too old: a run killed meanwhile has one or the other."""

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from movq_core.bundle import ModelBundle
 from movq_core.config import AutoregressiveConfig, MaskGITConfig
+from movq_core.errors import MovqError
 from movq_core.models.autoregressive import Autoregressive
 from movq_core.models.losses import masked_code_loss
 from movq_core.models.maskgit import MaskGIT
@@ -36,7 +37,7 @@ from movq_core.training.evaluate import masked_nll
 from movq_core.training.export import DEMO_SAMPLING
 from movq_core.training.learner import Learner, prepare_blocks
 from movq_core.training.loop import mean_figures, run
-from movq_core.training.recipes import PriorRecipe, UnusableRecipe, prior_plan, recipe_names, save_plan
+from movq_core.training.recipes import PriorRecipe, prior_plan, recipe_names, save_plan
 
 Prior = MaskGIT | Autoregressive
 
@@ -255,9 +256,9 @@ def main(
         plan = prior_plan(recipe, changes or ())
         batches = PriorBatches(load_codes(codes / "train.npz"), plan.batch_size)
         trainer = PriorTrainer(plan.model, plan, batches, ranks)
-    except UnusableRecipe as error:
+        state = Checkpoints(out).load()
+    except MovqError as error:
         raise typer.BadParameter(str(error)) from error
-    state = Checkpoints(out).load()
     if state is not None:
         trainer.load_state_dict(state)
     if ranks.is_first:

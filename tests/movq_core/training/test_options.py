@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from movq_core.models.movq import MoVQ
-from movq_core.training.checkpoints import Checkpoints
-from movq_core.training.common import learning_rate
+from movq_core.training.checkpoints import Checkpoints, UnusableCheckpoint
+from movq_core.training.common import learning_rate, save_checkpoint
 from movq_core.training.train_movq import load_weights
 from movq_core.training.weights_file import WeightsError
 from tests.movq_core.training.trainers import prior_trainer, tokenizer_trainer
@@ -164,6 +164,12 @@ def test_the_last_checkpoints_are_kept_and_the_newest_has_a_name(tmp_path):
         "checkpoint.pt",
     ]
     assert checkpoints.load() == {"step": 1000}
+
+
+def test_says_what_a_checkpoint_of_before_is_still_good_for(tmp_path):
+    save_checkpoint(tmp_path / "checkpoint.pt", {"step": 3, "torch_rng": torch.get_rng_state()})
+    with pytest.raises(UnusableCheckpoint, match="can be exported"):
+        Checkpoints(tmp_path).load()
 
 
 def test_rates_warm_up_and_fall_as_the_schedule_says():
