@@ -90,7 +90,7 @@ def priors(
     bundle: Annotated[Path, typer.Option(help="the tokenizer that made the codes")] = Path("models/emoji-64"),
     out: Out = Path("runs/ablation"),
     seeds: Seeds = 3,
-    steps: Steps = 1500,
+    steps: Steps = 800,
 ) -> None:
     """MaskGIT and code after code: likelihood, samples, passes and seconds an image."""
     results: list[Result] = []

@@ -33,7 +33,7 @@ KINDS: dict[str, MaskGITConfig | AutoregressiveConfig] = {
 }
 MASKGIT_STEPS = 12  # the paper's
 GUIDANCE = (1.0, 3.0)  # none, and the demo's
-EACH = 16  # samples of each class
+EACH = 8  # samples of each class
 
 Sample = Callable[[int, int, float], Tensor]  # class, seed, guidance_scale -> codes (1, C, H, W)
 
