@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -17,6 +18,8 @@ from movq_core.models.transformer import TransformerBlock
 from movq_core.training.common import set_learning_rate
 from movq_core.training.distributed import Ranks
 from movq_core.training.recipes import Recipe
+
+COMPILED_SHAPES = 64  # of one kind of block: each width and resolution is its own code; torch stops at 8
 
 
 class Learner:
@@ -68,11 +71,13 @@ def prepare_blocks(module: nn.Module, recipe: Recipe) -> None:
     Block by block: compilation takes minutes less, and what stands between the blocks (the quantiser, the
     decoder's last layer, whose gradient the critic's weight needs alone) stays as it is.
     """
+    if recipe.compile:
+        torch._dynamo.config.recompile_limit = COMPILED_SHAPES
     for block in _blocks(module):
+        if recipe.compile:
+            block.forward = torch.compile(block.forward, dynamic=False)
         if recipe.checkpoint_activations:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        if recipe.compile:
-            block.compile()
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -1,8 +1,10 @@
 """What a recipe's keys do: each is seen in the weights, the gradients or the files."""
 
+from functools import partial
+
 import pytest
 import torch
-from torch import nn
+from torch._dynamo.utils import counters
 
 from movq_core.models.movq import MoVQ
 from movq_core.training.checkpoints import Checkpoints, UnusableCheckpoint
@@ -51,18 +53,17 @@ def test_recomputed_activations_are_not_kept(data):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's tracer looks at it
-def test_compiled_blocks_compute_the_same(data, monkeypatch):
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_blocks_compute_the_same(data, monkeypatch, recompute):
     """Traced for real, run by the eager backend: the code that a compiler would make takes minutes."""
-    compiled = []
-
-    def compile_eagerly(block):
-        compiled.append(block)
-        block._compiled_call_impl = torch.compile(block._call_impl, backend="eager")
-
-    plain = after(tokenizer_trainer(data, steps=9, disc_weight=0.8), 2)
-    monkeypatch.setattr(nn.Module, "compile", compile_eagerly)
-    traced = after(tokenizer_trainer(data, steps=9, disc_weight=0.8, compile=True), 2)
-    assert {type(block).__name__ for block in compiled} == {"ResidualBlock", "SpatialAttention"}
+    torch._dynamo.reset()
+    counters.clear()
+    recipe = {"steps": 9, "disc_weight": 0.8, "checkpoint_activations": recompute}
+    plain = after(tokenizer_trainer(data, **recipe), 2)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    traced = after(tokenizer_trainer(data, compile=True, **recipe), 2)
+    assert counters["stats"]["unique_graphs"] > 8, "every shape of a block has its own"
+    assert counters["frames"]["ok"] == counters["frames"]["total"], "none was given up"
     for name, tensor in plain.movq.state_dict().items():
         torch.testing.assert_close(traced.movq.state_dict()[name], tensor, atol=1e-4, rtol=0)
 
