@@ -46,8 +46,8 @@ def evaluate(
 ) -> None:
     """Measure a tokenizer on a folder of images, and with --samples its prior; or compare two folders.
 
-    LPIPS, FID, IS, precision and recall need published weights, which movq does not ship. Without the FID
-    Inception's, distributions are compared in the features of the bundle's own encoder; the names say so.
+    LPIPS, FID and IS need published weights, which movq does not ship. Without the FID Inception's,
+    distributions are compared in the features of the bundle's own encoder; the names say so.
 
     movq evaluate models/emoji-64 --images photos --json figures.json
 

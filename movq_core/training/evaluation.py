@@ -137,9 +137,8 @@ def distribution_figures(
     features = "" if is_inception else f" ({network.kind} features)"
     frechet = ("rFID" if reconstructed else "FID") if is_inception else f"Frechet distance{features}"
     figures = [_frechet(frechet, measures, network.name, real, generated)]
-    if real is not None:
+    if real is not None and not reconstructed:  # KID is unbiased of independent sets only, not of copies
         figures.append(_kid(f"KID{features}", real, generated))
-    if real is not None and not reconstructed:
         figures += _precision_recall(features, real, generated)
     if isinstance(network, InceptionFeatures) and not reconstructed:
         score = inception_score(network.logits(generated))

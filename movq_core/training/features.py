@@ -55,8 +55,8 @@ class InceptionFeatures:
 
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:
-        """Features (N, 2048) to logits (N, 1008)."""
-        return self._network.logits(features)
+        """Features (N, 2048) to logits (N, 1008), on the CPU."""
+        return self._network.logits(features.to(self._network.fc.weight.device)).cpu()
 
 
 class EncoderFeatures:
