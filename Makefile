@@ -26,9 +26,11 @@ demo-bundle: .venv/dev.stamp ## make models/emoji-64 from nothing: images, train
 	test -d data/emoji-64 || $(BIN)/python -m movq_core.training.prepare_data
 	$(BIN)/python -m movq_core.training.train_movq
 	$(BIN)/python -m movq_core.training.export
+	$(BIN)/python -m movq_core.training.train_movq --recipe emoji-64-decoder --init models/emoji-64 --out runs/movq-decoder
+	$(BIN)/python -m movq_core.training.export --movq runs/movq-decoder/checkpoint.pt
 	$(BIN)/python -m movq_core.training.encode_dataset
 	$(BIN)/python -m movq_core.training.train_maskgit
-	$(BIN)/python -m movq_core.training.export --maskgit runs/maskgit/checkpoint.pt
+	$(BIN)/python -m movq_core.training.export --movq runs/movq-decoder/checkpoint.pt --maskgit runs/maskgit/checkpoint.pt
 	$(BIN)/python -m movq_core.training.report
 
 clean: ## remove the environment and the caches; data/ stays

@@ -56,10 +56,10 @@ def evaluate(
     from rich.console import Console
 
     from movq_core.errors import MovqError
-    from movq_core.training.evaluation_order import EvaluationOrder
-    from movq_core.training.figures import table, write_json
-    from movq_core.training.measures import WeightsPaths
-    from movq_core.training.pictures import View
+    from movq_core.training.evaluation.figures import table, write_json
+    from movq_core.training.evaluation.measures import WeightsPaths
+    from movq_core.training.evaluation.order import EvaluationOrder
+    from movq_core.training.evaluation.pictures import View
 
     order = EvaluationOrder(
         bundle=bundle,

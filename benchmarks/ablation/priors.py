@@ -21,9 +21,10 @@ from movq_core.sampling.generate import generate_codes
 from movq_core.training.classifier import build_classifier, predict, train_classifier
 from movq_core.training.data import heldout_emoji, load_emoji
 from movq_core.training.encode_dataset import load_codes
-from movq_core.training.evaluate import masked_nll
+from movq_core.training.evaluate import code_nll, masked_nll
+from movq_core.training.evaluation.distributions import kernel_distance
 from movq_core.training.recipes import PriorRecipe
-from movq_core.training.train_maskgit import PriorBatches, PriorTrainer, code_nll
+from movq_core.training.train_maskgit import PriorBatches, PriorTrainer
 
 # A small trunk: what two cores train a few times over. Nothing but the order differs between the two.
 _SMALL = {"width": 128, "depth": 4, "heads": 4}
@@ -113,19 +114,3 @@ def load_judge(data: Path, num_classes: int, path: Path) -> nn.Sequential:
 def features(judge: nn.Sequential, pixels: Tensor) -> Tensor:
     """What the classifier's last layer sees: (N, 192), float64."""
     return torch.cat([judge[:-1](part) for part in pixels.split(64)]).double()
-
-
-def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """Squared maximum mean discrepancy, cubic kernel, unbiased (KID's estimator) of features (N, D), (M, D).
-
-    Binkowski et al. 2018. About 0 for two draws of one distribution; its features are the judge's, so it is
-    not KID.
-    """
-
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.t() / x.shape[1] + 1.0) ** 3
-
-    n, m = len(a), len(b)
-    within_a = (kernel(a, a).sum() - kernel(a, a).diagonal().sum()) / (n * (n - 1))
-    within_b = (kernel(b, b).sum() - kernel(b, b).diagonal().sum()) / (m * (m - 1))
-    return float(within_a + within_b - 2.0 * kernel(a, b).mean())

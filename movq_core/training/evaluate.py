@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,12 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from movq_core.models.autoregressive import Autoregressive
 from movq_core.models.maskgit import MaskGIT
 from movq_core.models.movq import MoVQ
 from movq_core.training.encode_dataset import CodeSet
+
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,40 @@ def masked_nll(prior: MaskGIT, held_out: CodeSet, rounds: int = 8, seed: int = 0
 
     Each image counts once a round and each round has one ratio, the same for all priors of one grid.
     """
-    codes = torch.from_numpy(held_out.codes[:, 0].astype(np.int64))
-    classes = torch.from_numpy(held_out.classes)
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for index in range(rounds):
-        noise = torch.rand(codes.shape, generator=generator)
+        noise = torch.rand((len(held_out.codes), *held_out.codes.shape[2:]), generator=generator)
         masked = noise < (index + 0.5) / rounds
-        logits = prior(torch.where(masked, prior.mask_code, codes), classes)
-        log_p = logits.log_softmax(-1).gather(-1, codes[..., None]).squeeze(-1)
-        losses.append(-log_p[masked].mean())
+        log_p = [
+            _log_p(prior(torch.where(hidden, prior.mask_code, codes), classes), codes)[hidden]
+            for codes, classes, hidden in _batches(held_out, masked, prior.place.device)
+        ]
+        losses.append(-torch.cat(log_p).mean())
     return float(torch.stack(losses).mean())
+
+
+@torch.inference_mode()
+def code_nll(prior: Autoregressive, held_out: CodeSet) -> float:
+    """Nats a code, given its class and the codes before it: the mean over held-out images."""
+    every = torch.ones((len(held_out.codes), *held_out.codes.shape[2:]), dtype=torch.bool)
+    log_p = [
+        _log_p(prior(codes, classes), codes).flatten()
+        for codes, classes, _ in _batches(held_out, every, prior.place.device)
+    ]
+    return -float(torch.cat(log_p).mean())
+
+
+def _log_p(logits: Tensor, codes: Tensor) -> Tensor:
+    """Log-probabilities (B, C, H, W) of `codes` under logits (B, C, H, W, K)."""
+    return logits.log_softmax(-1).gather(-1, codes[..., None]).squeeze(-1)
+
+
+def _batches(held_out: CodeSet, masked: Tensor, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    """The first version's codes, the classes and `masked`, some images at a time, on `device`."""
+    codes = torch.from_numpy(held_out.codes[:, 0].astype(np.int64))
+    parts = (t.split(BATCH_SIZE) for t in (codes, torch.from_numpy(held_out.classes), masked))
+    return (tuple(t.to(device) for t in part) for part in zip(*parts, strict=True))
 
 
 def unigram_nll(train: CodeSet, held_out: CodeSet, codebook_size: int) -> float:

@@ -33,7 +33,7 @@ from movq_core.training.common import WeightEMA, image_grid, learning_rate
 from movq_core.training.data import base_weights
 from movq_core.training.distributed import Ranks
 from movq_core.training.encode_dataset import CodeSet, load_codes
-from movq_core.training.evaluate import masked_nll
+from movq_core.training.evaluate import code_nll, masked_nll
 from movq_core.training.export import DEMO_SAMPLING
 from movq_core.training.learner import Learner, prepare_blocks
 from movq_core.training.loop import mean_figures, run
@@ -187,19 +187,6 @@ class PriorTrainer:
         self.learner.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
         restore_random_state(state["torch_rng"], self.ranks)
-
-
-@torch.inference_mode()
-def code_nll(prior: Autoregressive, held_out: CodeSet, batch_size: int = 32) -> float:
-    """Nats a code, given its class and the codes before it: the mean over held-out images."""
-    device = prior.place.device
-    codes = torch.from_numpy(held_out.codes[:, 0].astype(np.int64)).to(device)
-    classes = torch.from_numpy(held_out.classes).to(device)
-    losses = []
-    for some, of_class in zip(codes.split(batch_size), classes.split(batch_size), strict=True):
-        log_p = prior(some, of_class).log_softmax(-1).gather(-1, some[..., None])
-        losses.append(-log_p.flatten())
-    return float(torch.cat(losses).mean())
 
 
 def sample(prior: Prior, class_id: int, count: int) -> Tensor:

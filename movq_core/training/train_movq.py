@@ -36,7 +36,7 @@ from movq_core.training.common import WeightEMA, image_grid, learning_rate, load
 from movq_core.training.data import PixelBatches
 from movq_core.training.distributed import Ranks
 from movq_core.training.evaluate import evaluate_reconstruction, reconstruct
-from movq_core.training.features import load_lpips
+from movq_core.training.evaluation.features import load_lpips
 from movq_core.training.image_file import Fit, Framing
 from movq_core.training.learner import Learner, prepare_blocks
 from movq_core.training.loop import mean_figures, run

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from movq_cli.app import app
 from movq_core.bundle import ModelBundle
-from movq_core.training.lpips import vgg16_features
+from movq_core.training.evaluation.lpips import vgg16_features
 from worker.fakes import TINY
 
 FRECHET = "Frechet distance (movq encoder features)"

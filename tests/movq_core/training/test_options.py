@@ -9,8 +9,8 @@ from torch._dynamo.utils import counters
 from movq_core.models.movq import MoVQ
 from movq_core.training.checkpoints import Checkpoints, UnusableCheckpoint
 from movq_core.training.common import learning_rate, save_checkpoint
+from movq_core.training.evaluation.weights_file import WeightsError
 from movq_core.training.train_movq import load_weights
-from movq_core.training.weights_file import WeightsError
 from tests.movq_core.training.trainers import prior_trainer, tokenizer_trainer
 
 

@@ -15,10 +15,10 @@ from movq_core.training.recipes import (
 
 
 def test_every_named_recipe_is_valid_and_for_all_that_the_paper_trains():
-    assert (
-        recipe_names("tokenizer") == recipe_names("prior") == ["emoji-64", "ffhq-256", "imagenet-256", "tiny"]
-    )
-    for name in recipe_names("tokenizer"):
+    assert recipe_names("prior") == ["emoji-64", "ffhq-256", "imagenet-256", "tiny"]
+    assert recipe_names("tokenizer") == sorted([*recipe_names("prior"), "emoji-64-decoder"])
+    assert tokenizer_plan("emoji-64-decoder").train == "decoder"
+    for name in recipe_names("prior"):
         tokenizer, prior = tokenizer_plan(name).model, prior_plan(name).model
         assert prior.grid_size == tokenizer.grid_size
         assert prior.codebook_size == tokenizer.codebook_size

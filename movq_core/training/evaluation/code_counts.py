@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from movq_core.config import MoVQConfig
-from movq_core.training.figures import Figure
+from movq_core.training.evaluation.figures import Figure
 
 
 class CodeCounts:

@@ -11,9 +11,15 @@ import torchmetrics
 from torch import Tensor
 
 from movq_core.models.movq import MoVQ
-from movq_core.training.inception import FIDInception
-from movq_core.training.lpips import ALEXNET_TAPS, LPIPS, VGG16_TAPS, alexnet_features, vgg16_features
-from movq_core.training.weights_file import (
+from movq_core.training.evaluation.inception import FIDInception
+from movq_core.training.evaluation.lpips import (
+    ALEXNET_TAPS,
+    LPIPS,
+    VGG16_TAPS,
+    alexnet_features,
+    vgg16_features,
+)
+from movq_core.training.evaluation.weights_file import (
     ALEXNET,
     ALEXNET_HEADS,
     INCEPTION,

@@ -12,8 +12,8 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from movq_core.training.figures import Figure
-from movq_core.training.lpips import LPIPS
+from movq_core.training.evaluation.figures import Figure
+from movq_core.training.evaluation.lpips import LPIPS
 
 MS_SSIM_BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003
 SSIM_WINDOW = 11  # pixels

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from movq_core.training import distributions
-from movq_core.training.distributions import inception_score, kernel_distance, kid, precision_recall
-from movq_core.training.statistics import FeatureStatistics, StatisticsError, frechet_distance
+from movq_core.training.evaluation import distributions
+from movq_core.training.evaluation.distributions import (
+    inception_score,
+    kernel_distance,
+    kid,
+    precision_recall,
+)
+from movq_core.training.evaluation.statistics import FeatureStatistics, StatisticsError, frechet_distance
 
 
 def normal(count, width=4, mean=0.0, seed=0):

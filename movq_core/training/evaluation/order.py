@@ -11,12 +11,12 @@ from torch import Tensor
 from movq_core.bundle import ModelBundle
 from movq_core.errors import InvalidRequest
 from movq_core.manifest import fingerprint
-from movq_core.training.evaluation import evaluate_folders, evaluate_samples, evaluate_tokenizer
-from movq_core.training.features import EncoderFeatures
-from movq_core.training.figures import Figure
-from movq_core.training.measures import Measures, WeightsPaths
-from movq_core.training.pictures import Pictures, View
-from movq_core.training.statistics import FeatureStatistics
+from movq_core.training.evaluation.features import EncoderFeatures
+from movq_core.training.evaluation.figures import Figure
+from movq_core.training.evaluation.measures import Measures, WeightsPaths
+from movq_core.training.evaluation.pictures import Pictures, View
+from movq_core.training.evaluation.statistics import FeatureStatistics
+from movq_core.training.evaluation.subjects import evaluate_folders, evaluate_samples, evaluate_tokenizer
 
 PAIR_SIDE = 256  # pixels of squares, where neither --size nor a bundle says
 

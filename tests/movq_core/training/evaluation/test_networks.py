@@ -10,11 +10,11 @@ from torch import nn
 from torchmetrics.functional.image import lpips as peer_lpips
 
 from movq_core.bundle import ModelBundle
-from movq_core.training import weights_file
-from movq_core.training.features import EncoderFeatures, load_inception, load_lpips
-from movq_core.training.inception import FIDInception
-from movq_core.training.lpips import alexnet_features, vgg16_features
-from movq_core.training.weights_file import ALEXNET, INCEPTION, VGG16, WeightsError, read_tensors
+from movq_core.training.evaluation import weights_file
+from movq_core.training.evaluation.features import EncoderFeatures, load_inception, load_lpips
+from movq_core.training.evaluation.inception import FIDInception
+from movq_core.training.evaluation.lpips import alexnet_features, vgg16_features
+from movq_core.training.evaluation.weights_file import ALEXNET, INCEPTION, VGG16, WeightsError, read_tensors
 from worker.fakes import TINY
 
 

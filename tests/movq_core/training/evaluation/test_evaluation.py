@@ -10,24 +10,24 @@ from torch import nn
 
 from movq_core.bundle import ModelBundle
 from movq_core.errors import InvalidRequest
-from movq_core.training.code_counts import CodeCounts
 from movq_core.training.evaluate import evaluate_reconstruction
-from movq_core.training.evaluation import (
+from movq_core.training.evaluation.code_counts import CodeCounts
+from movq_core.training.evaluation.features import EncoderFeatures, InceptionFeatures
+from movq_core.training.evaluation.figures import Figure, table, write_json
+from movq_core.training.evaluation.inception import FIDInception
+from movq_core.training.evaluation.measures import Measures, WeightsPaths
+from movq_core.training.evaluation.order import EvaluationOrder
+from movq_core.training.evaluation.pictures import Pictures, View
+from movq_core.training.evaluation.similarity import Similarity, ms_ssim, ms_ssim_scales
+from movq_core.training.evaluation.subjects import (
     distribution_figures,
     evaluate_tokenizer,
     paired_figures,
     reconstruct_images,
     sample_images,
 )
-from movq_core.training.evaluation_order import EvaluationOrder
-from movq_core.training.features import EncoderFeatures, InceptionFeatures
-from movq_core.training.figures import Figure, table, write_json
+from movq_core.training.evaluation.weights_file import WeightsError
 from movq_core.training.image_file import UnreadableImage, UnusableData
-from movq_core.training.inception import FIDInception
-from movq_core.training.measures import Measures, WeightsPaths
-from movq_core.training.pictures import Pictures, View
-from movq_core.training.similarity import Similarity, ms_ssim, ms_ssim_scales
-from movq_core.training.weights_file import WeightsError
 from worker.fakes import TINY
 
 

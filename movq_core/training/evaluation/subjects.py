@@ -12,16 +12,16 @@ from torch import Tensor
 from movq_core.bundle import ModelBundle
 from movq_core.models.movq import MoVQ
 from movq_core.sampling.generate import generate_codes
-from movq_core.training.code_counts import CodeCounts
-from movq_core.training.distributions import NEIGHBOURS, inception_score, kid, precision_recall
 from movq_core.training.evaluate import quantised_to_8_bits
-from movq_core.training.features import InceptionFeatures, padded
-from movq_core.training.figures import Figure
+from movq_core.training.evaluation.code_counts import CodeCounts
+from movq_core.training.evaluation.distributions import NEIGHBOURS, inception_score, kid, precision_recall
+from movq_core.training.evaluation.features import InceptionFeatures, padded
+from movq_core.training.evaluation.figures import Figure
+from movq_core.training.evaluation.measures import Measures
+from movq_core.training.evaluation.pictures import Pictures
+from movq_core.training.evaluation.similarity import Similarity
+from movq_core.training.evaluation.statistics import FeatureStatistics, frechet_distance
 from movq_core.training.image_file import UnusableData
-from movq_core.training.measures import Measures
-from movq_core.training.pictures import Pictures
-from movq_core.training.similarity import Similarity
-from movq_core.training.statistics import FeatureStatistics, frechet_distance
 
 FID_NEEDS = "needs the FID Inception's weights: --inception-weights, --weights-dir"
 

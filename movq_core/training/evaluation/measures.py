@@ -10,11 +10,16 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from movq_core.training.features import FeatureNetwork, InceptionFeatures, load_inception, load_lpips
-from movq_core.training.lpips import LPIPS
-from movq_core.training.pictures import Pictures
-from movq_core.training.statistics import FeatureStatistics
-from movq_core.training.weights_file import ALEXNET, INCEPTION, VGG16, Published, WeightsError
+from movq_core.training.evaluation.features import (
+    FeatureNetwork,
+    InceptionFeatures,
+    load_inception,
+    load_lpips,
+)
+from movq_core.training.evaluation.lpips import LPIPS
+from movq_core.training.evaluation.pictures import Pictures
+from movq_core.training.evaluation.statistics import FeatureStatistics
+from movq_core.training.evaluation.weights_file import ALEXNET, INCEPTION, VGG16, Published, WeightsError
 
 
 @dataclass(frozen=True)

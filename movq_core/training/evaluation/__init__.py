@@ -1,0 +1,1 @@
+"""What `movq evaluate` measures, and the networks it measures with."""
