@@ -12,7 +12,6 @@ from movq_cli.weights import export_weights, import_weights
 
 app = typer.Typer(
     name="movq",
-    help="A self-hosted image service: MoVQ tokenizer, MaskGIT prior, continuous batching.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
@@ -20,7 +19,7 @@ app = typer.Typer(
 
 @app.callback()
 def main() -> None:
-    """Commands are registered below, each from the module that holds it."""
+    """A self-hosted image service: MoVQ tokenizer, MaskGIT prior, continuous batching."""
 
 
 app.command("import")(import_weights)

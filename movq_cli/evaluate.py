@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from movq_cli.outcome import one_sentence
+
 
 class Seen(StrEnum):
     """How images of any shape are measured."""
@@ -55,7 +57,6 @@ def evaluate(
     """
     from rich.console import Console
 
-    from movq_core.errors import MovqError
     from movq_core.training.evaluation.figures import table, write_json
     from movq_core.training.evaluation.measures import WeightsPaths
     from movq_core.training.evaluation.order import EvaluationOrder
@@ -75,12 +76,9 @@ def evaluate(
         device=device,
         batch_size=batch_size,
     )
-    try:
+    with one_sentence("evaluate"):
         evaluation = order.run()
         if json_file:
             write_json(json_file, evaluation.about, evaluation.groups)
-    except (MovqError, OSError) as error:
-        typer.echo(f"movq evaluate: {error}", err=True)
-        raise typer.Exit(1) from error
     for title, figures in evaluation.groups.items():
         Console().print(table(title, figures))

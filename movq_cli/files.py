@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from movq_cli.outcome import one_sentence
 
 if TYPE_CHECKING:
     from movq_core.codec import Codec
@@ -33,7 +34,7 @@ def encode(
 
     With --entropy the smaller of both forms is written: a prior may not know such pictures.
     """
-    with _one_sentence("encode"):
+    with one_sentence("encode"):
         from movq_core.codec import Codec
 
         pixels = read_picture(image)
@@ -58,7 +59,7 @@ def decode(
     bundle: Annotated[Path, typer.Option(help="the folder of the bundle that wrote it")] = DEMO,
 ) -> None:
     """Write the picture in a `.movq` file."""
-    with _one_sentence("decode"):
+    with one_sentence("decode"):
         from PIL import Image
 
         from movq_core.codec import Codec
@@ -102,15 +103,3 @@ def _class_ids(codec: Codec, name: str | None) -> Sequence[int | None]:
     if name not in labels:
         raise typer.BadParameter(f"{name}: not one of {', '.join((AUTO, *labels))}", param_hint="--class")
     return (labels.index(name),)
-
-
-@contextmanager
-def _one_sentence(command: str) -> Iterator[None]:
-    """What goes wrong with the caller's files is a sentence and status 1, not a traceback."""
-    from movq_core.errors import MovqError
-
-    try:
-        yield
-    except (MovqError, OSError) as error:
-        typer.echo(f"movq {command}: {error}", err=True)
-        raise typer.Exit(1) from error

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from movq_cli.outcome import one_sentence
+
 
 class Preset(StrEnum):
     """Shapes and recipes; `movq_core.training.two_stage` knows what they stand for."""
@@ -56,7 +58,6 @@ def train(
     """
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
-    from movq_core.errors import MovqError
     from movq_core.training.image_file import Fit
     from movq_core.training.two_stage import Order, TwoStageRun
 
@@ -73,10 +74,8 @@ def train(
         device=device,
     )
     try:
-        TwoStageRun(order).go()
-    except MovqError as error:
-        typer.echo(f"movq train: {error}", err=True)
-        raise typer.Exit(1) from error
+        with one_sentence("train"):
+            TwoStageRun(order).go()
     except KeyboardInterrupt:
         typer.echo(f"\nStopped; the same command goes on from {order.run}.", err=True)
         raise typer.Exit(130) from None

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from movq_cli.outcome import one_sentence
+
 
 class Layout(StrEnum):
     """What `movq export` can write."""
@@ -26,17 +28,13 @@ def import_weights(
     The layout is found; every tensor must fit. The bundle has no prior: it encodes, decodes and reconstructs.
     """
     from movq_core.bundle import ModelBundle, import_tokenizer
-    from movq_core.errors import BundleError
     from movq_core.manifest import CONFIG_FILE, Manifest, fingerprint
 
     if (out / CONFIG_FILE).exists() and not force:
         raise typer.BadParameter(f"{out} holds a bundle already; --force writes over it", param_hint="--out")
-    try:
+    with one_sentence("import"):
         movq = import_tokenizer(source, prefer_ema)
-    except BundleError as error:
-        typer.echo(f"movq import: {error}", err=True)
-        raise typer.Exit(1) from error
-    ModelBundle(Manifest(name=out.name, movq=movq.config), movq, None).save(out)
+        ModelBundle(Manifest(name=out.name, movq=movq.config), movq, None).save(out)
     config, parameters = movq.config, sum(p.numel() for p in movq.parameters())
     typer.echo(
         f"{out}: {parameters:,} parameters, codes of {config.code_channels} x {config.codebook_size}, "
@@ -51,13 +49,9 @@ def export_weights(
 ) -> None:
     """Write a bundle's tokenizer so that `diffusers.VQModel.from_pretrained` opens it."""
     from movq_core.bundle import ModelBundle
-    from movq_core.errors import BundleError
     from movq_core.public_weights import write_diffusers
 
     assert layout is Layout.DIFFUSERS
-    try:
+    with one_sentence("export"):
         write_diffusers(ModelBundle.load(bundle).movq, out)
-    except BundleError as error:
-        typer.echo(f"movq export: {error}", err=True)
-        raise typer.Exit(1) from error
     typer.echo(f"{out}: a diffusers VQModel")

@@ -87,7 +87,7 @@ def test_says_what_is_allowed(change, said):
 
 def test_says_which_recipes_there_are():
     with pytest.raises(UnusableRecipe, match="one of emoji-64, ffhq-256, imagenet-256, tiny"):
-        tokenizer_plan("imagenet")
+        prior_plan("imagenet")
     with pytest.raises(UnusableRecipe, match="cannot be read"):
         tokenizer_plan("no/such.yaml")
 
