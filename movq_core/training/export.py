@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from movq_core.bundle import ModelBundle
 from movq_core.config import MaskGITConfig, MoVQConfig
+from movq_core.errors import BundleError
 from movq_core.manifest import Manifest, fingerprint
 from movq_core.models.maskgit import MaskGIT
 from movq_core.models.movq import MoVQ
@@ -27,7 +29,10 @@ def export_bundle(
     labels: tuple[str, ...],
     sampling: SamplingParams = DEMO_SAMPLING,
 ) -> ModelBundle:
-    """Write the averaged weights of the checkpoints as a bundle named after its folder."""
+    """Write the averaged weights of the checkpoints as a bundle named after its folder.
+
+    Raises BundleError for an autoregressive prior, which no bundle holds (decision 8).
+    """
     state = load_checkpoint(movq)
     config = MoVQConfig.model_validate(state["config"])
     tokenizer = MoVQ(config)
@@ -36,6 +41,8 @@ def export_bundle(
     prior = None
     if maskgit is not None:
         state = load_checkpoint(maskgit)
+        if state.get("kind") == "autoregressive":
+            raise BundleError(f"{maskgit} is an autoregressive prior; a bundle holds a masked one")
         prior_config = MaskGITConfig.model_validate(state["config"])
         prior = MaskGIT(prior_config)
         prior.load_state_dict(state["ema"])
@@ -51,9 +58,13 @@ def main(
     movq: Annotated[Path, typer.Option(help="the tokenizer's checkpoint")] = Path("runs/movq/checkpoint.pt"),
     maskgit: Annotated[Path | None, typer.Option(help="the prior's checkpoint")] = None,
     out: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji-64"),
+    labels: Annotated[
+        Path | None, typer.Option(help="a JSON list of the classes' names; else the demo's")
+    ] = None,
 ) -> None:
-    """Make a bundle of the demo's checkpoints; without a prior it reconstructs only."""
-    export_bundle(movq, maskgit, out, LABELS)
+    """Make a bundle of checkpoints; without a prior it reconstructs only."""
+    names = LABELS if labels is None else tuple(json.loads(labels.read_text(encoding="utf-8")))
+    export_bundle(movq, maskgit, out, names)
     typer.echo(f"{out}: fingerprint {fingerprint(out)}")
 
 

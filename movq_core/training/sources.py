@@ -35,9 +35,10 @@ class Pixels:
     held_out: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def demo_pixels(data: Path, size: int, batch_size: int) -> Pixels:
-    """What `prepare_data` wrote to the folder `data`."""
-    batches = TokenizerBatches(load_emoji(data, "train"), load_photographs(data, "train"), batch_size)
+def demo_pixels(data: Path, size: int, batch_size: int, emoji_share: float) -> Pixels:
+    """What `prepare_data` wrote to the folder `data`; the rest of a batch are patches of photographs."""
+    emoji, photographs = load_emoji(data, "train"), load_photographs(data, "train")
+    batches = TokenizerBatches(emoji, photographs, batch_size, emoji_share)
     return Pixels(batches, {"emoji": heldout_emoji(data)[1], "photographs": heldout_patches(data, size)})
 
 

@@ -314,6 +314,9 @@ def main(
     init: Annotated[
         Path | None, typer.Option(help="bundle or checkpoint whose tokenizer the run begins with")
     ] = None,
+    emoji_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="of the demo's data; the rest are patches of photographs")
+    ] = 0.7,
     folder: Annotated[Path | None, typer.Option(help="instead: a folder of images or class folders")] = None,
     shards: Annotated[str | None, typer.Option(help="instead: 'train-{000..099}.tar'")] = None,
     heldout_shards: Annotated[str | None, typer.Option(help="with --shards: those held out")] = None,
@@ -331,7 +334,7 @@ def main(
         elif folder is not None:
             pixels = folder_pixels(folder, framing, flip, out / "images", plan.batch_size, ranks)
         else:
-            pixels = demo_pixels(data, framing.size, plan.batch_size)
+            pixels = demo_pixels(data, framing.size, plan.batch_size, emoji_share)
         trainer = TokenizerTrainer(plan.model, plan, pixels.batches, ranks)
         trainer.begin(Checkpoints(out).load(), init)
     except MovqError as error:

@@ -9,15 +9,17 @@ from typer.testing import CliRunner
 
 from movq_core.bundle import ModelBundle
 from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
+from movq_core.errors import BundleError
 from movq_core.models.maskgit import MaskGIT
 from movq_core.params import MaskSchedule
 from movq_core.training import encode_dataset, export, prepare_data, report, train_maskgit, train_movq
 from movq_core.training.checkpoints import Checkpoints
+from movq_core.training.common import save_checkpoint
 from movq_core.training.data import TokenizerBatches
 from movq_core.training.encode_dataset import CodeSet, load_codes
-from movq_core.training.evaluate import evaluate_reconstruction, masked_nll, unigram_nll
+from movq_core.training.evaluate import code_nll, evaluate_reconstruction, masked_nll, unigram_nll
 from movq_core.training.recipes import tokenizer_plan
-from movq_core.training.train_maskgit import code_nll, draw_mask
+from movq_core.training.train_maskgit import draw_mask
 from tests.movq_core.training.trainers import prior_trainer, tokenizer_trainer
 
 
@@ -185,3 +187,12 @@ def logged(run):
     log = event_accumulator.EventAccumulator(str(events))
     log.Reload()
     return set(log.Tags()["scalars"])
+
+
+def test_an_autoregressive_prior_is_in_no_bundle(data, tmp_path):
+    tokenizer, prior = tokenizer_trainer(data, steps=1), prior_trainer(kind="autoregressive", steps=1)
+    save_checkpoint(tmp_path / "movq.pt", tokenizer.state_dict())
+    save_checkpoint(tmp_path / "prior.pt", prior.state_dict())
+    with pytest.raises(BundleError, match="autoregressive"):
+        export.export_bundle(tmp_path / "movq.pt", tmp_path / "prior.pt", tmp_path / "out", ("r", "g", "b"))
+    assert not (tmp_path / "out").exists()
