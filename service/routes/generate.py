@@ -56,23 +56,22 @@ def generation_request(
 
 def resolve_class(body: GenerationBody, manifest: Manifest) -> int | None:
     """The class's index; None is unconditional. Raises InvalidRequest when there is no such class."""
-    by_id, name = body.class_id, body.class_name
-    if by_id is not None and by_id >= len(manifest.labels):
+    by_id, name, labels = body.class_id, body.class_name, manifest.labels
+    if by_id is None and name is None:
+        return None
+    if not labels:
+        raise InvalidRequest(f"The model {manifest.name} has no classes; leave class_id and class_name out.")
+    if by_id is not None and by_id >= len(labels):
         raise InvalidRequest(
-            f"class_id {by_id} does not exist; allowed are {_range(manifest)}, or null for no class."
+            f"class_id {by_id} does not exist; allowed are 0 to {len(labels) - 1}, or null for no class."
         )
     if name is None:
         return by_id
-    if name not in manifest.labels:
-        raise InvalidRequest(f"class_name {name!r} does not exist; allowed are {', '.join(manifest.labels)}.")
-    by_name = manifest.labels.index(name)
+    if name not in labels:
+        raise InvalidRequest(f"class_name {name!r} does not exist; allowed are {', '.join(labels)}.")
+    by_name = labels.index(name)
     if by_id is not None and by_id != by_name:
         raise InvalidRequest(
-            f"class_id {by_id} is {manifest.labels[by_id]!r}, but class_name says {name!r}; give one of them."
+            f"class_id {by_id} is {labels[by_id]!r}, but class_name says {name!r}; give one of them."
         )
     return by_name
-
-
-def _range(manifest: Manifest) -> str:
-    count = len(manifest.labels)
-    return f"0 to {count - 1}" if count else "no classes at all"

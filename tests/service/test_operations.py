@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -98,6 +99,19 @@ def test_a_model_without_a_prior(settings: Settings, blobs: BlobStore, manifest:
         assert client.get("/v1/models/tokenizer/classes").json()["classes"] == []
         (model,) = client.get("/v1/models").json()["models"]
         assert model["tasks"] == ["reconstruct", "encode", "decode"]
+
+
+@pytest.mark.parametrize("body", [{"class_id": 0}, {"class_name": "smiley"}])
+def test_a_model_without_classes(
+    settings: Settings, blobs: BlobStore, manifest: Manifest, body: dict[str, Any]
+) -> None:
+    assert manifest.maskgit is not None
+    prior = manifest.maskgit.model_copy(update={"num_classes": 0})
+    flat = manifest.model_copy(update={"maskgit": prior, "labels": ()})
+    with serving(create_app(settings, JobStore(settings), blobs, flat)) as url:
+        answer = httpx.post(f"{url}/generate", json=body)
+    assert answer.status_code == 422
+    assert "has no classes; leave class_id and class_name out" in answer.json()["detail"]
 
 
 def test_images_are_immutable_and_sniffed_by_nobody(client: httpx.Client, blobs: BlobStore) -> None:
