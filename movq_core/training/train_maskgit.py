@@ -207,7 +207,7 @@ def sample_grid(bundle: ModelBundle, prior: Prior, each: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutCodes:
     """Held-out codes, perhaps none, and what is logged about the averaged prior."""
 
     prior: Prior
@@ -252,7 +252,7 @@ def main(
         save_plan(plan, out / "config.yaml")
     held_out = load_codes(codes / "heldout.npz") if (codes / "heldout.npz").exists() else None
     shown = ModelBundle.load(bundle, str(ranks.device))
-    run(trainer, HeldOut(trainer.ema.module, held_out, shown).evaluate, out)
+    run(trainer, HeldOutCodes(trainer.ema.module, held_out, shown).evaluate, out)
     ranks.leave()
 
 

@@ -15,7 +15,6 @@ import torch
 import typer
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.tensorboard import SummaryWriter
 
 from movq_core.bundle import ModelBundle
 from movq_core.config import MoVQConfig
@@ -32,11 +31,11 @@ from movq_core.models.quantizer import Quantized
 from movq_core.training.ahead import Ahead
 from movq_core.training.checkpoints import Checkpoints, random_states, restore_random_state
 from movq_core.training.codebook import CodebookEMA, usage_entropy
-from movq_core.training.common import WeightEMA, image_grid, learning_rate, load_checkpoint
+from movq_core.training.common import WeightEMA, learning_rate, load_checkpoint
 from movq_core.training.data import PixelBatches
 from movq_core.training.distributed import Ranks
-from movq_core.training.evaluate import evaluate_reconstruction, reconstruct
 from movq_core.training.evaluation.features import load_lpips
+from movq_core.training.held_out import HeldOutPixels
 from movq_core.training.image_file import Fit, Framing
 from movq_core.training.learner import Learner, prepare_blocks
 from movq_core.training.loop import mean_figures, run
@@ -278,30 +277,6 @@ def load_weights(path: Path) -> Mapping[str, Tensor]:
     return weights
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out pixels (N, 3, S, S) in [-1, 1] by name, and what is logged about them."""
-
-    movq: MoVQ
-    pixels: Mapping[str, Tensor]
-
-    def evaluate(self, writer: SummaryWriter, step: int) -> str:
-        """Write figures and a grid of pairs to TensorBoard; returns a line for the terminal."""
-        parts = []
-        for name, held_out in self.pixels.items():
-            pixels = held_out.to(next(self.movq.parameters()).device)
-            figures = evaluate_reconstruction(self.movq, pixels)
-            writer.add_scalar(f"heldout/{name}_psnr_db", figures.psnr_db, step)
-            writer.add_scalar(f"heldout/{name}_ssim", figures.ssim, step)
-            writer.add_scalar(f"heldout/{name}_codebook_used", figures.codebook_used, step)
-            some = pixels[:: max(1, len(pixels) // 12)][:12]
-            pairs = image_grid([some, reconstruct(self.movq, some)[0]])
-            writer.add_image(f"heldout/{name}", pairs, step)
-            used = f"{figures.codebook_used:.0%} of codes"
-            parts.append(f"{name} {figures.psnr_db:.2f} dB {figures.ssim:.3f} {used}")
-        return "  ".join(parts)
-
-
 def main(
     data: Annotated[Path, typer.Option(help="folder of prepare_data")] = Path("data/emoji-64"),
     out: Annotated[Path, typer.Option(help="checkpoints, config.yaml, TensorBoard")] = Path("runs/movq"),
@@ -341,7 +316,7 @@ def main(
         raise typer.BadParameter(str(error)) from error
     if ranks.is_first:
         save_plan(plan, out / "config.yaml")
-    run(trainer, HeldOut(trainer.ema.module, pixels.held_out).evaluate, out)
+    run(trainer, HeldOutPixels(trainer.ema.module, pixels.held_out).evaluate, out)
     ranks.leave()
 
 

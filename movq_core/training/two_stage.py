@@ -24,18 +24,18 @@ from movq_core.config import MaskGITConfig
 from movq_core.errors import MovqError
 from movq_core.manifest import CONFIG_FILE
 from movq_core.params import SamplingParams
-from movq_core.training import train_maskgit, train_movq
 from movq_core.training.card import Card, measure, write_card
 from movq_core.training.checkpoints import Checkpoints
 from movq_core.training.distributed import Ranks
 from movq_core.training.encode_dataset import CodeSet, load_codes, write_codes
 from movq_core.training.export import DEMO_SAMPLING, export_bundle
 from movq_core.training.folder import ImageFolder, load_folder
+from movq_core.training.held_out import HeldOutPixels
 from movq_core.training.image_file import Fit, Framing
 from movq_core.training.image_set import FolderBatches
 from movq_core.training.loop import run
 from movq_core.training.recipes import MaskedPlan, TokenizerPlan, prior_plan, tokenizer_plan
-from movq_core.training.train_maskgit import PriorBatches, PriorTrainer
+from movq_core.training.train_maskgit import HeldOutCodes, PriorBatches, PriorTrainer
 from movq_core.training.train_movq import TokenizerTrainer
 
 # A preset names the recipes of both stages.
@@ -219,7 +219,7 @@ class TwoStageRun:
         else:
             trainer.start_codebook()
         pixels = {"images": self.images.heldout.pixels().to(self.ranks.device)}
-        held_out = train_movq.HeldOut(trainer.ema.module, pixels)
+        held_out = HeldOutPixels(trainer.ema.module, pixels)
         run(trainer, held_out.evaluate, self._tokenizer.folder)
 
     def _encode(self, bundle: ModelBundle) -> tuple[CodeSet, CodeSet]:
@@ -257,7 +257,7 @@ class TwoStageRun:
         state = self._prior.load()
         if state is not None:
             trainer.load_state_dict(state)
-        held_out = train_maskgit.HeldOut(trainer.ema.module, heldout, bundle)
+        held_out = HeldOutCodes(trainer.ema.module, heldout, bundle)
         run(trainer, held_out.evaluate, self._prior.folder)
 
 
