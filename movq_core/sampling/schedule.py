@@ -1,4 +1,4 @@
-"""How many codes stay masked after each step: computed once a row, on the host.
+"""How many codes stay masked after each step, and how loud its noise is: computed once a row, on the host.
 
 The plan holds integers, so no rounding of a device's cosine can ever move a code.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from movq_core.params import MaskSchedule
+from movq_core.params import MaskSchedule, SamplingParams
 
 
 def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
@@ -38,3 +38,11 @@ def mask_plan(schedule: MaskSchedule, steps: int, masked: int) -> tuple[int, ...
         before = max(1, min(wanted, before - 1))
         plan.append(before)
     return (*plan, 0)
+
+
+def noise_plan(params: SamplingParams) -> tuple[float, ...]:
+    """Weight of the noise on the confidence at each step: fades to 0 as codes settle."""
+    # (step + 1) / steps is the progress after this step.
+    return tuple(
+        params.choice_temperature * (1.0 - (step + 1) / params.steps) for step in range(params.steps)
+    )
