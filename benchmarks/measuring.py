@@ -1,0 +1,172 @@
+"""Measuring ways of doing one thing beside each other, in one run; every benchmark's clock, table and file.
+
+A shared machine's speed wanders by the minute. So the ways take turns, in a new order each round, and what
+is told is the ratio within rounds: a slow minute counts on both sides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+
+# What every benchmark offers: `def main(json: JsonPath = None)`.
+JsonPath = Annotated[Path | None, typer.Option("--json", help="write the figures here too")]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The seconds of one way, a value a round, in the order of the rounds."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        return self.quantile_s(0.5)
+
+    @property
+    def low_s(self) -> float:
+        """The lower quartile."""
+        return self.quantile_s(0.25)
+
+    @property
+    def high_s(self) -> float:
+        """The upper quartile."""
+        return self.quantile_s(0.75)
+
+    def quantile_s(self, share: float) -> float:
+        """The seconds that `share` of the rounds stayed below: 0.95 is p95."""
+        return float(np.quantile(self.seconds, share))
+
+    def ratio_to(self, other: Timing) -> float:
+        """The median over the rounds of our seconds by theirs; both were timed in the same rounds."""
+        return float(np.median(np.divide(self.seconds, other.seconds)))
+
+    def summary(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"median_s": self.median_s, "low_s": self.low_s, "high_s": self.high_s, **asdict(self)}
+
+
+def interleaved(
+    cases: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmup: int = 2,
+    after: Callable[[], None] | None = None,
+    seed: int = 0,
+) -> dict[str, Timing]:
+    """Time each case once a round, in an order that is drawn anew; `warmup` rounds before are not kept.
+
+    `after` belongs to every timing: on a GPU, `torch.cuda.synchronize`.
+    """
+    order, rng = list(cases), np.random.default_rng(seed)
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(warmup + rounds):
+        rng.shuffle(order)
+        for name in order:
+            took_s = seconds_of(cases[name], after)
+            if turn >= warmup:
+                seconds[name].append(took_s)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def seconds_of(case: Callable[[], object], after: Callable[[], None] | None = None) -> float:
+    """Wall seconds of one call."""
+    started = time.perf_counter()
+    case()
+    if after is not None:
+        after()
+    return time.perf_counter() - started
+
+
+def comparison(title: str, timings: Mapping[str, Timing], baseline: str, unit: str = "ms") -> Table:
+    """A table of medians and quartiles in ms, s or us, and how many times faster than `baseline` each is."""
+    scale = {"s": 1.0, "ms": 1e3, "us": 1e6}[unit]
+    table = Table("", f"median, {unit}", "quartiles", f"times {baseline}", title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, timing in timings.items():
+        table.add_row(
+            name,
+            f"{timing.median_s * scale:.3g}",
+            f"{timing.low_s * scale:.3g} to {timing.high_s * scale:.3g}",
+            f"{timings[baseline].ratio_to(timing):.2f}x",
+        )
+    return table
+
+
+def versions(packages: Iterable[str]) -> str:
+    """`litserve 0.2.1, rq 3.0.0`: which peers a table compares with."""
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """`median (lower quartile to upper quartile)` of values that are no seconds."""
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return f"{median:.{digits}g} ({low:.{digits}g} to {high:.{digits}g})"
+
+
+def machine() -> dict[str, Any]:
+    """What figures belong to: processor, cores, torch and threads, the card if there is one, the commit."""
+    on_cuda = torch.cuda.is_available()
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if on_cuda else None,
+        "python": platform.python_version(),
+        "commit": git_commit(),
+    }
+
+
+def cpu_name() -> str:
+    """As the kernel tells it; the platform's word where there is no /proc."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def git_commit() -> str:
+    """What is checked out, `-dirty` when files differ from it; empty outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty"]
+    answer = subprocess.run(  # noqa: S603 - ours
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return answer.stdout.strip()
+
+
+def write_json(path: Path | None, benchmark: str, results: Mapping[str, Any]) -> None:
+    """One benchmark's figures, with what they belong to; Timings become their summaries. None: no file."""
+    if path is None:
+        return
+    document = {
+        "benchmark": benchmark,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "results": results,
+    }
+    path.write_text(json.dumps(document, indent=2, default=_as_json) + "\n", encoding="utf-8")
+
+
+def _as_json(value: object) -> Any:
+    if isinstance(value, Timing):
+        return value.summary()
+    if isinstance(value, np.generic):
+        return value.item()
+    return asdict(value)  # type: ignore[call-overload]  # a frozen record; anything else is a TypeError
