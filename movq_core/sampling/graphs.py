@@ -42,14 +42,14 @@ class StepGraphs:
         """Record every shape, the largest first, so that the others find room in its memory."""
         for size in sorted(buckets, reverse=True):
             for guided in (True, False) if size > 1 else (False,):  # a twin is an entry more
-                self._graph(size, guided)
+                self.recorded(size, guided)
 
     def __call__(self, batch: Batch) -> None:
         """Launch the step of `batch`; returns when the step before it has ended.
 
         So the device always has its next step, and a newcomer waits for no more than one.
         """
-        graph = self._graph(batch.entries.shape[1], batch.guided)
+        graph = self.recorded(batch.entries.shape[1], batch.guided)
         if graph.loaded is not batch:
             graph.batch.entries.copy_(batch.entries)
             graph.loaded = batch
@@ -60,7 +60,8 @@ class StepGraphs:
             self._last_step.synchronize()
         self._last_step = this_step
 
-    def _graph(self, size: int, guided: bool) -> StepGraph:
+    def recorded(self, size: int, guided: bool) -> StepGraph:
+        """The step of a batch of `size` entries."""
         key = size, guided
         if key not in self._graphs:
             self._graphs[key] = self._record(size, guided)

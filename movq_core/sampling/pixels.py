@@ -4,40 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from movq_core.models.movq import MoVQ
+from movq_core.models.quantizer import MultichannelQuantizer
 from movq_core.sampling.batch import bucket_for
 
 
-class PixelTokenizer:
-    """A tokenizer between bytes and codes, in `dtype`; its quantiser stays in float32.
+class Tokenizer(Protocol):
+    """A MoVQ, or its served form."""
 
-    `channels_last`: the order of memory that a GPU's convolutions want.
+    @property
+    def quantizer(self) -> MultichannelQuantizer: ...
+    def encode(self, pixels: Tensor) -> Tensor: ...
+    def decode(self, z_q: Tensor) -> Tensor: ...
+
+
+def cast_movq(movq: MoVQ, dtype: torch.dtype, channels_last: bool = False) -> MoVQ:
+    """`movq` itself, its convolutions in `dtype` and its quantiser as it was, which needs float32.
+
+    `channels_last`: the order of memory that a GPU's convolutions want; what they make has it, too.
     """
+    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    for part in (movq.encoder, movq.quant_conv, movq.post_quant_conv, movq.decoder):
+        part.to(dtype)
+        part.to(memory_format=memory_format)  # type: ignore[call-overload] # torch's stub does not know it
+    return movq
 
-    def __init__(self, movq: MoVQ, dtype: torch.dtype = torch.float32, channels_last: bool = False) -> None:
-        self.movq = movq
+
+class PixelTokenizer:
+    """A tokenizer between bytes and codes; `dtype` is its convolutions'."""
+
+    def __init__(self, movq: Tokenizer, dtype: torch.dtype = torch.float32) -> None:
         self.device = movq.quantizer.codebook.device
+        self._movq = movq
         self._dtype = dtype
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-        for part in (movq.encoder, movq.quant_conv, movq.post_quant_conv, movq.decoder):
-            part.to(dtype=dtype, memory_format=self._format)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, h, w, 3) uint8 whose sides the grid divides -> codes (B, C, h/f, w/f) int64."""
         batch = pixels.to(self.device).permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
-        z = self.movq.encode(batch.to(self._dtype).contiguous(memory_format=self._format))
-        return self.movq.quantizer.encode(z)
+        return self._movq.quantizer.encode(self._movq.encode(batch.to(self._dtype).contiguous()))
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, C, H, W) on the device -> pixels (B, H*f, W*f, 3) uint8."""
-        z_q = self.movq.quantizer.decode(codes).to(self._dtype).contiguous(memory_format=self._format)
-        image = self.movq.decode(z_q).float().clamp(-1.0, 1.0)
+        image = self._movq.decode(self._movq.quantizer.decode(codes).to(self._dtype)).float().clamp(-1.0, 1.0)
         pixels = image.add(1.0).mul(127.5).round().to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).contiguous()
 

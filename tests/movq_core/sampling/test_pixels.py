@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from movq_core.sampling.pixels import PixelTokenizer, decode_padded
+from movq_core.sampling.pixels import PixelTokenizer, cast_movq, decode_padded
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_padding_changes_no_image(movq, codes, count):
 
 
 def test_in_bfloat16_the_codebook_stays_exact(movq, codes, sharp_bundle):
-    tokenizer = PixelTokenizer(movq, torch.bfloat16, channels_last=True)
+    tokenizer = PixelTokenizer(cast_movq(movq, torch.bfloat16, channels_last=True), torch.bfloat16)
     assert torch.equal(movq.quantizer.codebook, sharp_bundle.movq.quantizer.codebook)
     assert movq.decoder.conv_out.weight.dtype == torch.bfloat16
     exact = PixelTokenizer(sharp_bundle.movq).decode(codes)
