@@ -33,8 +33,9 @@ demo-bundle: .venv/dev.stamp ## make models/emoji-64 from nothing: images, train
 	$(BIN)/python -m movq_core.training.export --movq runs/movq-decoder/checkpoint.pt --maskgit runs/maskgit/checkpoint.pt
 	$(BIN)/python -m movq_core.training.report
 
-bench-gpu: .venv/dev.stamp ## measure on a CUDA card: prior, decoder, sampler, host (ten minutes); figures in bench-gpu.json
-	$(BIN)/python -m benchmarks.gpu --json bench-gpu.json
+bench-gpu: .venv/dev.stamp ## measure on a CUDA card: prior, decoder, sampler, host (ten minutes)
+	@mkdir -p data
+	$(BIN)/python -m benchmarks.gpu --json data/bench-gpu.json
 
 clean: ## remove the environment and the caches; data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build
