@@ -63,12 +63,12 @@ def take_step(prior: MaskGIT, rows: Rows, batch: Batch) -> None:
     Tensors only: no shape depends on a value and the host waits for nothing, so that CUDA can record it.
     """
     codes = rows.codes[batch.row]  # (B, C, H, W)
-    logits = prior(codes, rows.fields.class_id[batch.owner]).float()  # (B, C, H, W, K)
+    logits = prior(codes, rows.fields.class_id[batch.owner])  # (B, C, H, W, K)
     owner = batch.owner[: batch.images]
     if batch.guided:
         # Whoever has no twin is guided by itself: x + s * (x - x) is x to the bit.
-        unconditional = logits[batch.pair[: batch.images]]
-        logits = guide(logits[: batch.images], unconditional, rows.fields.guidance_scale[owner])
+        conditional, unconditional = logits[: batch.images], logits[batch.pair[: batch.images]]
+        logits = guide(conditional.float(), unconditional.float(), rows.fields.guidance_scale[owner])
     rows.write(owner, unmask_step(logits, codes[: batch.images], prior.mask_code, rows.step_rows(owner)))
 
 
