@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint demo-bundle bench-gpu clean
+.PHONY: help up test lint demo-bundle bench bench-gpu clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ demo-bundle: .venv/dev.stamp ## make models/emoji-64 from nothing: images, train
 	$(BIN)/python -m movq_core.training.export --movq runs/movq-decoder/checkpoint.pt --maskgit runs/maskgit/checkpoint.pt
 	$(BIN)/python -m movq_core.training.report
 
+bench: .venv/bench.stamp ## measure on this machine, each part beside its peers in one run (half an hour)
+	@mkdir -p data
+	$(BIN)/python -m benchmarks --json data/bench.json
+
 bench-gpu: .venv/dev.stamp ## measure on a CUDA card: prior, decoder, sampler, host (ten minutes)
 	@mkdir -p data
 	$(BIN)/python -m benchmarks.gpu --json data/bench-gpu.json
@@ -52,4 +56,9 @@ clean: ## remove the environment and the caches; data/ stays
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing movq and its tools into .venv (minutes, the first time)"
 	$(INSTALL) -e '.[dev]'
+	@touch $@ .venv/local.stamp
+
+.venv/bench.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing movq and its peers into .venv (minutes, the first time)"
+	$(INSTALL) -e '.[bench]'
 	@touch $@ .venv/local.stamp

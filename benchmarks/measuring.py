@@ -14,14 +14,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
 import typer
 from rich.table import Table
+
+Result = TypeVar("Result")
 
 # What every benchmark offers: `def main(json: JsonPath = None)`.
 JsonPath = Annotated[Path | None, typer.Option("--json", help="write the figures here too")]
@@ -65,21 +68,26 @@ def interleaved(
     rounds: int,
     warmup: int = 2,
     after: Callable[[], None] | None = None,
-    seed: int = 0,
 ) -> dict[str, Timing]:
-    """Time each case once a round, in an order that is drawn anew; `warmup` rounds before are not kept.
+    """Time each case once a round, in turn; `warmup` rounds before are not kept.
 
     `after` belongs to every timing: on a GPU, `torch.cuda.synchronize`.
     """
+    clocks = {name: partial(seconds_of, case, after) for name, case in cases.items()}
+    return {name: Timing(tuple(seconds)) for name, seconds in in_turn(clocks, rounds, warmup).items()}
+
+
+def in_turn(
+    cases: Mapping[str, Callable[[], Result]], rounds: int, warmup: int = 0, seed: int = 0
+) -> dict[str, list[Result]]:
+    """What each case returned in each round that is kept; the order within a round is drawn anew."""
     order, rng = list(cases), np.random.default_rng(seed)
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(warmup + rounds):
+    results: dict[str, list[Result]] = {name: [] for name in cases}
+    for _ in range(warmup + rounds):
         rng.shuffle(order)
         for name in order:
-            took_s = seconds_of(cases[name], after)
-            if turn >= warmup:
-                seconds[name].append(took_s)
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+            results[name].append(cases[name]())
+    return {name: values[warmup:] for name, values in results.items()}
 
 
 def seconds_of(case: Callable[[], object], after: Callable[[], None] | None = None) -> float:
