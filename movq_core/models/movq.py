@@ -7,6 +7,8 @@ NeurIPS 2022 (arXiv 2209.09002). Backbone: Esser et al., VQGAN.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 
 from movq_core.config import MoVQConfig
 from movq_core.models.quantizer import MultichannelQuantizer, Quantized
+
+if TYPE_CHECKING:
+    from movq_core.models.optimized.movq import OptimizedMoVQ
 
 NormFactory = Callable[[int], nn.Module]
 
@@ -229,9 +234,7 @@ class MoVQ(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, h, w) in [-1, 1] -> z (B, z_channels, h/f, w/f), not yet quantised."""
-        factor = self.config.downsampling_factor
-        if pixels.shape[-1] % factor or pixels.shape[-2] % factor:
-            raise ValueError(f"height and width must be multiples of {factor}, got {tuple(pixels.shape)}")
+        check_size(pixels, self.config.downsampling_factor)
         return self.quant_conv(self.encoder(pixels))
 
     def decode(self, z_q: Tensor) -> Tensor:
@@ -246,7 +249,23 @@ class MoVQ(nn.Module):
         """Codes (B, C, H, W) -> pixels (B, 3, H*f, W*f) in [-1, 1]."""
         return self.decode(self.quantizer.decode(codes)).clamp(-1.0, 1.0)
 
+    def optimized(self, compiler: bool | None = None, folder: Path | None = None) -> OptimizedMoVQ:
+        """The served form: encode, decode and both `_codes`, with the same outputs but for rounding, faster.
+
+        Its forms are timed on one image, which takes a moment; `folder` keeps what was chosen. `compiler`
+        allows what torch's compiler builds on a CPU; None: where the decoder is slow enough to pay for it.
+        """
+        from movq_core.models.optimized.movq import OptimizedMoVQ  # noqa: PLC0415 - it stands on this module
+
+        return OptimizedMoVQ(self, compiler, folder)
+
     def forward(self, pixels: Tensor) -> tuple[Tensor, Quantized]:
         """Reconstruction (not clamped) and the quantiser's outcome, for training."""
         quantized = self.quantizer(self.encode(pixels))
         return self.decode(quantized.z_q), quantized
+
+
+def check_size(pixels: Tensor, factor: int) -> None:
+    """Raises ValueError for sides that are not multiples of `factor`."""
+    if pixels.shape[-1] % factor or pixels.shape[-2] % factor:
+        raise ValueError(f"height and width must be multiples of {factor}, got {tuple(pixels.shape)}")
