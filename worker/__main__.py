@@ -63,12 +63,17 @@ def main() -> int:
     configure_logs(settings.log_level)
     stop = StopSignal()
     try:
-        runner = ModelRunner(settings.model_dir, settings.rows, settings.device)
+        runner = ModelRunner(
+            settings.model_dir, settings.rows, settings.device, settings.precision, settings.deterministic
+        )
     except BundleError as error:
         log.critical("the model cannot be loaded", error=str(error))
         return MISCONFIGURED
     if not runner.is_batch_invariant():
-        log.warning("on this machine an image may depend on its company: not exact, though close")
+        log.warning(
+            "on this machine an image may depend on its company: not exact, though close",
+            deterministic=settings.deterministic,
+        )
     metrics = WorkerMetrics(model=runner.manifest.name, rows=settings.rows, version=version("movq"))
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, settings.metrics_host)

@@ -1,6 +1,6 @@
-"""ModelRunner: weights, per-row buffers and everything that runs on the device.
+"""ModelRunner: weights, rows and everything that runs on the device.
 
-The only file of the worker with torch in it. Engine thread only.
+The only file of the worker with torch in it. Engine thread only; the mathematics is movq_core.sampling's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,24 +18,20 @@ from torch import Tensor
 from movq_core.bundle import ModelBundle
 from movq_core.errors import DeviceFault
 from movq_core.params import SamplingParams
-from movq_core.sampling.generate import step_rows
-from movq_core.sampling.guidance import guide
-from movq_core.sampling.schedule import mask_plan
-from movq_core.sampling.step import unmask_step
+from movq_core.sampling.batch import bucket_sizes
+from movq_core.sampling.pixels import PixelsToCome, PixelStream, PixelTokenizer, cast_movq
+from movq_core.sampling.sampler import Sampler
 from movq_core.tiles import Codes, Pixels
 
+if TYPE_CHECKING:
+    from worker.engine import FinishedImage
+    from worker.settings import Precision
 
-@dataclass(frozen=True)
-class Row:
-    """What a row was started with; its codes live in the runner's buffer."""
-
-    class_id: int | None
-    sampling: SamplingParams
-    plan: tuple[int, ...]
-
-    @property
-    def guided(self) -> bool:
-        return self.class_id is not None and self.sampling.guidance_scale != 1.0
+# Entries of every step in `deterministic` mode: a GPU is nearly busy with so many, and one image alone does
+# not pay for a full house. Of the mode, not of a worker's `rows`: two workers give the same image.
+DETERMINISTIC_ENTRIES = 8
+# Images decoded together at most: more bring no throughput, and each takes hundreds of megabytes.
+DECODED_TOGETHER = 16
 
 
 def resolve_device(name: str) -> torch.device:
@@ -44,121 +41,188 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA, and float32 on the CPU, where it is exact and bfloat16 is slow."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def configure_cuda(deterministic: bool) -> None:
+    """float32 means float32, in products, convolutions and the sums of bfloat16 products alike: no TF32."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.deterministic = deterministic
+
+
+@contextmanager
+def device_faults(device: torch.device) -> Iterator[None]:
+    """A CUDA error leaves the device in an unknown state: say so, and let the process end.
+
+    Want of memory does not: it is the failure of those who asked for too much.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if device.type == "cuda":
+            raise DeviceFault(str(error)) from error
+        raise
+
+
 class ModelRunner:
     """`rows` images at once, each at its own step.
 
     On the CPU every image is encoded and decoded alone, and the prior's output for a row does not depend on
-    the batch: codes and pixels are equal to `generate_codes()` and `decode_codes()` to the bit.
+    the batch: codes are equal to `generate_codes()` to the bit, and pixels to `decode()` of them.
+
+    On CUDA the models run in bfloat16 (see `precision`), steps are padded to a few buckets, and a GPU chooses
+    its kernels by the batch's shape: an image may depend on its company. `deterministic` gives every step and
+    every decode one shape, so that it does not, at the price of padding. On the CPU it changes nothing.
     """
 
-    def __init__(self, model_dir: Path, rows: int, device: str = "auto") -> None:
+    def __init__(
+        self,
+        model_dir: Path,
+        rows: int,
+        device: str = "auto",
+        precision: Precision = "auto",
+        deterministic: bool = False,
+    ) -> None:
         self.device = resolve_device(device)
-        self.rows = rows
         self.bundle = ModelBundle.load(model_dir, str(self.device))
         self.manifest = self.bundle.manifest
-        self._started: dict[int, Row] = {}
-        self._codes = self._empty_codes()
+        dtype, on_cuda = resolve_precision(precision, self.device), self.device.type == "cuda"
+        step_buckets: Sequence[int] | None = None
+        self._stream: PixelStream | None = None
+        self._tokenizer = PixelTokenizer(cast_movq(self.bundle.movq, dtype, channels_last=on_cuda), dtype)
+        if on_cuda:
+            configure_cuda(deterministic)
+            step_buckets = (DETERMINISTIC_ENTRIES,) if deterministic else bucket_sizes(2 * rows)
+            decode_buckets = (1,) if deterministic else bucket_sizes(min(rows, DECODED_TOGETHER))
+            self._stream = PixelStream(self._tokenizer, decode_buckets)
+        self._sampler: Sampler | None = None
+        if self.bundle.maskgit is not None:
+            self._sampler = Sampler(self.bundle.maskgit.to(dtype), rows, step_buckets)
         self._warm_up()
 
-    def _empty_codes(self) -> Tensor:
-        config = self.manifest.movq
-        shape = (self.rows, config.code_channels, config.grid_size, config.grid_size)
-        return torch.full(shape, config.codebook_size, device=self.device)
+    @property
+    def sampler(self) -> Sampler:
+        """Of a bundle with a prior; the service asks no other to generate."""
+        assert self._sampler is not None, "the bundle has no prior"
+        return self._sampler
 
     def _warm_up(self) -> None:
         """One image of each kind of work: the first request pays for no initialisation."""
         size = self.manifest.movq.image_size
         self.decode(self.encode(np.zeros((size, size, 3), np.uint8)))
-        if self.bundle.maskgit is not None:
+        if self._sampler is not None:
+            self._sampler.warm_up()
             self.start(0, None, SamplingParams(steps=1))
             self.step([0], [0])
-            self.finish(0)
+            self.finish([0])[0].pixels()
 
-    @torch.inference_mode()
     def is_batch_invariant(self) -> bool:
         """Whether a row's logits are equal to the bit alone and in a full batch, on this machine."""
-        prior = self.bundle.maskgit
-        if prior is None:
-            return True
-        codes = torch.arange(self._codes.numel(), device=self.device) % prior.mask_code
-        codes = codes.view_as(self._codes)
-        class_ids = torch.arange(self.rows, device=self.device) % (prior.null_class + 1)
-        together = prior(codes, class_ids)
-        alone = [prior(codes[i : i + 1], class_ids[i : i + 1]) for i in range(min(self.rows, 4))]
-        return all(torch.equal(one[0], together[i]) for i, one in enumerate(alone))
+        return self._sampler is None or self._sampler.is_batch_invariant()
 
     def start(self, row: int, class_id: int | None, sampling: SamplingParams) -> None:
         """Fill `row` with mask codes and note what it wants."""
-        config = self.manifest.movq
-        masked = config.code_channels * config.grid_size**2
-        plan = mask_plan(sampling.mask_schedule, sampling.steps, masked)
-        self._started[row] = Row(class_id, sampling, plan)
-        self._codes[row] = config.codebook_size
+        with device_faults(self.device):
+            self.sampler.start(row, class_id, sampling)
 
-    @torch.inference_mode()
     def step(self, rows: Sequence[int], steps: Sequence[int]) -> None:
         """Take step `steps[i]` of `rows[i]`, all in one batch. Nothing is written when it raises."""
-        with self._device_faults():
-            prior = self.bundle.maskgit
-            assert prior is not None
-            index = torch.tensor(rows, device=self.device)
-            wanted = [self._started[row] for row in rows]
-            codes = self._codes[index]
-            logits = self._logits(codes, wanted)
-            noise = step_rows(
-                [w.sampling for w in wanted], list(steps), [w.plan for w in wanted], self.device
-            )
-            self._codes[index] = unmask_step(logits, codes, prior.mask_code, noise)
+        with device_faults(self.device):
+            self.sampler.step(rows, steps)
 
-    def _logits(self, codes: Tensor, wanted: list[Row]) -> Tensor:
-        """Logits of all rows; those that ask for guidance ride twice in the same batch."""
-        prior = self.bundle.maskgit
-        assert prior is not None
-        labels = [prior.null_class if w.class_id is None else w.class_id for w in wanted]
-        guided = [i for i, w in enumerate(wanted) if w.guided]
-        class_ids = torch.tensor(labels + [prior.null_class] * len(guided), device=self.device)
-        if not guided:
-            return prior(codes, class_ids)
-        logits = prior(torch.cat([codes, codes[guided]]), class_ids)
-        conditional, unconditional = logits[: len(codes)], logits[len(codes) :]
-        scale = torch.tensor([wanted[i].sampling.guidance_scale for i in guided], device=self.device)
-        conditional[guided] = guide(conditional[guided], unconditional, scale)
-        return conditional
+    def finish(self, rows: Sequence[int]) -> list[FinishedImage]:
+        """The images of rows at their end; the rows may be started anew at once.
 
-    def finish(self, row: int) -> Codes:
-        """The codes (C, H, W) of a row at its end; the row may be started anew."""
-        with self._device_faults():
-            del self._started[row]
-            codes: Codes = self._codes[row].cpu().numpy().copy()
-            return codes
+        On CUDA they are being decoded, together, while the next steps run; on the CPU each is when asked for.
+        """
+        with device_faults(self.device):
+            codes = self.sampler.codes(rows)
+            if self._stream is None:
+                return [ImageOfCodes(self, image.numpy()) for image in codes]
+            return self._decoding(self._stream, codes)
 
-    @torch.inference_mode()
+    def _decoding(self, stream: PixelStream, codes: Tensor) -> list[FinishedImage]:
+        """Images (B, C, H, W) on their way; one by one where memory is short, so that each fails alone."""
+        try:
+            to_come = stream.decode(codes)
+        except torch.OutOfMemoryError as error:
+            if len(codes) == 1:
+                return [FailedImage(error)]
+            return [image for one in codes.split(1) for image in self._decoding(stream, one)]
+        return [ImageToCome(to_come, place) for place in range(len(codes))]
+
     def encode(self, pixels: Pixels) -> Codes:
         """Codes (C, h/f, w/f) of pixels (h, w, 3) whose sides the grid divides."""
-        with self._device_faults():
-            image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-            batch = image.permute(2, 0, 1)[None].float().div(127.5).sub(1.0)
-            codes: Codes = self.bundle.movq.encode_codes(batch.contiguous())[0].cpu().numpy()
+        with device_faults(self.device):
+            codes: Codes = self._tokenizer.encode(_batch_of(pixels)).cpu().numpy()[0]
             return codes
 
-    @torch.inference_mode()
     def decode(self, codes: Codes) -> Pixels:
         """Pixels (H*f, W*f, 3) of codes (C, H, W)."""
-        with self._device_faults():
-            batch = torch.from_numpy(np.ascontiguousarray(codes)).to(self.device)[None]
-            image = self.bundle.movq.decode_codes(batch)[0]
-            bytes_ = image.add(1.0).mul(127.5).round().to(torch.uint8)
-            pixels: Pixels = bytes_.permute(1, 2, 0).contiguous().cpu().numpy()
+        with device_faults(self.device):
+            pixels: Pixels = self._tokenizer.decode(_batch_of(codes).to(self.device)).cpu().numpy()[0]
             return pixels
 
-    @contextmanager
-    def _device_faults(self) -> Iterator[None]:
-        """A CUDA error leaves the device in an unknown state: say so, and let the process end."""
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if self.device.type == "cuda":
-                raise DeviceFault(str(error)) from error
-            raise
+
+def _batch_of(array: Pixels | Codes) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))[None]
+
+
+@dataclass(frozen=True)
+class ImageOfCodes:
+    """A finished image on the CPU: decoded when its pixels are asked for, alone."""
+
+    runner: ModelRunner
+    codes: Codes
+
+    def ready(self) -> bool:
+        return True
+
+    def pixels(self) -> Pixels:
+        return self.runner.decode(self.codes)
+
+
+@dataclass(frozen=True)
+class ImageToCome:
+    """A finished image on CUDA, number `place` of those that are decoded together."""
+
+    together: PixelsToCome
+    place: int
+
+    @property
+    def codes(self) -> Codes:
+        """Waits."""
+        with device_faults(self.together.codes.device):
+            codes: Codes = self.together.codes[self.place].cpu().numpy()
+            return codes
+
+    def ready(self) -> bool:
+        with device_faults(self.together.codes.device):
+            return self.together.done.query()
+
+    def pixels(self) -> Pixels:
+        with device_faults(self.together.codes.device):
+            self.together.done.synchronize()
+            pixels: Pixels = self.together.pixels[self.place].numpy()
+            return pixels
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """A finished image that could not be decoded."""
+
+    error: Exception
+
+    def ready(self) -> bool:
+        return True
+
+    def pixels(self) -> Pixels:
+        raise self.error

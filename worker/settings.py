@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 
 class WorkerSettings(BaseSettings):
     """Read once, in `__main__`; frozen and validated at birth.
@@ -23,6 +25,8 @@ class WorkerSettings(BaseSettings):
     blobs_url: str = "data/blobs"  # a folder, or any fsspec URL; shared with the service
     model_dir: Path = Path("models/emoji-64")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "auto"  # bfloat16 on CUDA, float32 on the CPU
+    deterministic: bool = False  # on CUDA: one shape for every step and decode, so equal images; slower
     rows: int = Field(default=16, ge=1, le=512)  # images on the device at once
     prefetch: int = Field(default=4, ge=0, le=512)  # images taken beyond `rows`, to refill without a gap
     pool_threads: int = Field(default=2, ge=1, le=64)

@@ -8,22 +8,18 @@ from torch import Tensor
 from movq_core.models.maskgit import MaskGIT
 from movq_core.params import SamplingParams
 from movq_core.sampling.guidance import guide
-from movq_core.sampling.schedule import mask_plan
+from movq_core.sampling.schedule import mask_plan, noise_plan
 from movq_core.sampling.step import StepRows, unmask_step
 
 
-def step_rows(
-    params: list[SamplingParams], steps: list[int], plans: list[tuple[int, ...]], device: torch.device | str
-) -> StepRows:
-    """The rows of one step: row i stands at `steps[i]` of `params[i]`, whose mask plan is `plans[i]`."""
-    # (step + 1) / steps is the progress after this step: the noise fades as codes settle.
-    fades = [p.choice_temperature * (1.0 - (s + 1) / p.steps) for p, s in zip(params, steps, strict=True)]
+def step_rows(params: SamplingParams, step: int, n_masked: int, device: torch.device) -> StepRows:
+    """The one row of a step: step number `step` of `params`, after which `n_masked` codes stay masked."""
     return StepRows(
-        seed=torch.tensor([p.seed for p in params], device=device),
-        step=torch.tensor(steps, device=device),
-        n_masked=torch.tensor([plan[s] for plan, s in zip(plans, steps, strict=True)], device=device),
-        temperature=torch.tensor([p.temperature for p in params], device=device),
-        noise_scale=torch.tensor(fades, device=device),
+        seed=torch.tensor([params.seed], device=device),
+        step=torch.tensor([step], device=device),
+        n_masked=torch.tensor([n_masked], device=device),
+        temperature=torch.tensor([params.temperature], device=device),
+        noise_scale=torch.tensor([noise_plan(params)[step]], device=device),
     )
 
 
@@ -43,9 +39,9 @@ def generate_codes(
     label = torch.tensor([prior.null_class if class_id is None else class_id], device=device)
     null = torch.full_like(label, prior.null_class)
     for step in range(params.steps):
-        logits = prior(codes, label)
+        logits = prior(codes, label).float()
         if class_id is not None and params.guidance_scale != 1.0:
             scale = torch.tensor([params.guidance_scale], device=device)
-            logits = guide(logits, prior(codes, null), scale)
-        codes = unmask_step(logits, codes, prior.mask_code, step_rows([params], [step], [plan], device))
+            logits = guide(logits, prior(codes, null).float(), scale)
+        codes = unmask_step(logits, codes, prior.mask_code, step_rows(params, step, plan[step], device))
     return codes

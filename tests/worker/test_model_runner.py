@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from movq_core.errors import DeviceFault
 from movq_core.params import MaskSchedule, SamplingParams
 from movq_core.protocol import GenerateRequest, ImageFormat
 from movq_core.sampling.generate import generate_codes
 from worker.engine import Engine
 from worker.fakes import SilentMetrics
 from worker.images import encode_image
-from worker.model_runner import ModelRunner
+from worker.model_runner import ModelRunner, device_faults, resolve_precision
 from worker.work import Work
 
 ROOT = Path(__file__).parents[2]
@@ -41,14 +42,6 @@ def random_request(rng):
     )
 
 
-def oracle(bundle, request):
-    """The naive loop's image, as the worker would have decoded it."""
-    codes = generate_codes(bundle.maskgit, request.class_id, request.sampling)
-    with torch.inference_mode():
-        pixels = bundle.movq.decode_codes(codes)[0].add(1.0).mul(127.5).round().to(torch.uint8)
-    return codes[0].numpy(), pixels.permute(1, 2, 0).numpy()
-
-
 def images_of(runner, arrivals, ticks=400):
     """Run the engine while `arrivals` (tick -> requests) come in; each job's codes and image."""
     codes = {}
@@ -59,10 +52,11 @@ def images_of(runner, arrivals, ticks=400):
         def __getattr__(self, name):
             return getattr(runner, name)
 
-        def decode(self, finished):
-            pixels = runner.decode(finished)
-            codes[pixels.tobytes()] = finished
-            return pixels
+        def finish(self, rows):
+            finished = runner.finish(rows)
+            for image in finished:
+                codes[runner.decode(image.codes).tobytes()] = image.codes
+            return finished
 
     engine = Engine(Watched(), ROWS, SilentMetrics())
     wanted = sum(len(requests) for requests in arrivals.values())
@@ -113,13 +107,26 @@ def check_company(bundle, runner, rng, crowd):
     together = images_of(runner, arrivals)
 
     for job_id, request in requests.items():
-        codes, pixels = oracle(bundle, request)
-        assert np.array_equal(together[job_id][0], codes), f"{job_id}: codes differ"
-        assert np.array_equal(together[job_id][1], pixels), f"{job_id}: pixels differ"
+        codes, pixels = together[job_id]
+        expected = generate_codes(bundle.maskgit, request.class_id, request.sampling)
+        assert np.array_equal(codes, expected[0].numpy()), f"{job_id}: codes differ"
+        assert np.array_equal(pixels, runner.decode(codes)), f"{job_id}: pixels differ from their own decode"
+        assert greatest_difference(pixels, plain_decode(bundle, expected)) <= 1, f"{job_id}: pixels differ"
     chosen = rng.choice(list(requests))
     alone = images_of(runner, {0: [(chosen, requests[chosen])]})[chosen][1]
     for image_format in ImageFormat:
         assert encode_image(alone, image_format) == encode_image(together[chosen][1], image_format)
+
+
+def plain_decode(bundle, codes):
+    """The plain module's pixels of codes (1, C, H, W): the served form may be faster, and a rounding off."""
+    with torch.inference_mode():
+        pixels = bundle.movq.decode_codes(codes)[0].add(1.0).mul(127.5).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).numpy()
+
+
+def greatest_difference(one, other):
+    return np.abs(one.astype(int) - other.astype(int)).max()
 
 
 def test_encode_and_decode_are_the_models_own(sharp_bundle, runner):
@@ -132,12 +139,89 @@ def test_encode_and_decode_are_the_models_own(sharp_bundle, runner):
     assert runner.decode(expected).shape == (24, 40, 3)
 
 
-def test_a_step_that_raises_writes_nothing(runner):
-    runner.start(0, 1, SamplingParams(steps=4, seed=1))
-    runner.start(1, 1, SamplingParams(steps=4, seed=2))
-    before = runner._codes.clone()
+def test_a_step_that_raises_writes_nothing_and_those_who_can_go_on(sharp_bundle, runner):
+    good = SamplingParams(steps=2, seed=1)
+    runner.start(0, 1, good)
+    runner.start(1, 99, SamplingParams(steps=2, seed=2))  # no such class: the service refuses it long before
+    before = runner.sampler.codes([0, 1])
     with pytest.raises(IndexError):
-        runner.step([0, 1], [0, 99])
-    assert torch.equal(runner._codes, before)
-    runner.finish(0)
-    runner.finish(1)
+        runner.step([0, 1], [0, 0])
+    assert torch.equal(runner.sampler.codes([0, 1]), before)
+    runner.step([0], [0])
+    runner.step([0], [1])
+    (image,) = runner.finish([0])
+    assert np.array_equal(image.codes, generate_codes(sharp_bundle.maskgit, 1, good)[0].numpy())
+
+
+def test_a_finished_image_is_not_touched_by_who_has_its_row_next(runner):
+    for row in range(2):
+        runner.start(row, row, SamplingParams(steps=1, seed=row))
+    runner.step([0, 1], [0, 0])
+    images = runner.finish([1, 0])
+    expected = [runner.decode(image.codes.copy()) for image in images]
+    runner.start(0, 2, SamplingParams(steps=1, seed=7))
+    runner.start(1, 2, SamplingParams(steps=1, seed=8))
+    runner.step([0, 1], [0, 0])
+    for image, pixels in zip(images, expected, strict=True):
+        assert image.ready()
+        assert np.array_equal(image.pixels(), pixels)
+    assert not np.array_equal(expected[0], expected[1])
+
+
+def test_a_decode_that_raises_fails_alone(runner):
+    runner.start(0, 1, SamplingParams(steps=1))
+    runner.start(1, 1, SamplingParams(steps=1))
+    runner.step([0, 1], [0, 0])
+    good, bad = runner.finish([0, 1])
+    bad.codes[:] = 10_000  # no such code
+    with pytest.raises(IndexError):
+        bad.pixels()
+    assert good.pixels().shape == (16, 16, 3)
+
+
+def test_deterministic_changes_nothing_on_the_cpu(sharp_bundle, runner, tmp_path):
+    sharp_bundle.save(tmp_path)
+    deterministic = ModelRunner(tmp_path, ROWS, "cpu", deterministic=True)
+    assert deterministic.sampler.buckets is runner.sampler.buckets is None
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "dtype"),
+    [
+        ("auto", "cpu", torch.float32),
+        ("auto", "cuda", torch.bfloat16),
+        ("float32", "cuda", torch.float32),
+        ("bfloat16", "cpu", torch.bfloat16),
+    ],
+)
+def test_auto_is_the_precision_that_suits_the_device(name, device, dtype):
+    assert resolve_precision(name, torch.device(device)) == dtype
+
+
+def test_a_bundle_runs_in_bfloat16(sharp_bundle, tmp_path):
+    """As on a GPU; slow here. Alone and without guidance the batch is the naive loop's own."""
+    sharp_bundle.save(tmp_path)
+    runner = ModelRunner(tmp_path, 2, "cpu", precision="bfloat16")
+    params = SamplingParams(steps=6, seed=3)
+    runner.start(0, 1, params)
+    for step in range(6):
+        runner.step([0], [step])
+    (image,) = runner.finish([0])
+    assert runner.bundle.maskgit.place.dtype == torch.bfloat16
+    assert np.array_equal(image.codes, generate_codes(runner.bundle.maskgit, 1, params)[0].numpy())
+    assert (
+        greatest_difference(image.pixels(), plain_decode(sharp_bundle, torch.tensor(image.codes)[None])) < 64
+    )
+
+
+def test_only_a_lack_of_memory_on_a_gpu_is_not_the_end():
+    def raised_on(device, error):
+        with device_faults(torch.device(device)):
+            raise error
+
+    with pytest.raises(DeviceFault, match="illegal memory access"):
+        raised_on("cuda", RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(torch.OutOfMemoryError):
+        raised_on("cuda", torch.OutOfMemoryError("no room"))
+    with pytest.raises(RuntimeError, match="ours"):
+        raised_on("cpu", RuntimeError("ours"))
