@@ -1,7 +1,7 @@
 """Engine: inbox -> schedule -> run -> outbox, on one thread.
 
-Between two steps of the batch it takes what arrived, and does one tile's worth of encode, decode or
-reconstruct work: neither kind starves the other.
+Between two steps of the batch it takes what arrived. Steps, finished images and the tiles of encode, decode
+and reconstruct jobs share the device's time fairly: see `turns`.
 """
 
 from __future__ import annotations
@@ -10,39 +10,50 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from movq_core.errors import DeviceFault
-from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
-from movq_core.protocol import DecodeRequest, EncodeRequest, GenerateRequest, Tiling
-from movq_core.tiles import TILE_CELLS, Codes, Pixels, decode_tiles, encode_tiles
+from movq_core.protocol import GenerateRequest
+from movq_core.tiles import Pixels
 from worker.generation import Generation, generations_of
 from worker.scheduler import Scheduler
+from worker.tile_jobs import TileJobs, Tokenizer
+from worker.turns import Kind, Turns
 from worker.work import Cancel, Outcome, Work
 
 IDLE_S = 0.2  # how long an idle engine waits for work before it says that it lives
 
 
-class Runner(Protocol):
+class FinishedImage(Protocol):
+    """An image whose steps are taken; its decoding has begun, or will."""
+
+    def ready(self) -> bool:
+        """Whether `pixels()` will not wait for the device."""
+        ...
+
+    def pixels(self) -> Pixels:
+        """Waits; raises what decoding raised."""
+        ...
+
+
+class Runner(Tokenizer, Protocol):
     """What the engine asks of a device; `ModelRunner` is one, `fakes.FakeRunner` another."""
 
-    @property
-    def manifest(self) -> Manifest: ...
     def start(self, row: int, class_id: int | None, sampling: SamplingParams) -> None: ...
     def step(self, rows: Sequence[int], steps: Sequence[int]) -> None: ...
-    def finish(self, row: int) -> Codes: ...
-    def encode(self, pixels: Pixels) -> Codes: ...
-    def decode(self, codes: Codes) -> Pixels: ...
+    def finish(self, rows: Sequence[int]) -> Sequence[FinishedImage]:
+        """The images of rows at their end; the rows may be started anew at once."""
+        ...
 
 
 class EngineMetrics(Protocol):
     """What the engine reports."""
 
     def step(self, rows: int, seconds: float) -> None: ...
-    def decoded(self, images: int, seconds: float) -> None: ...
+    def decoded(self, seconds: float) -> None: ...
     def rows(self, running: int, waiting: int) -> None: ...
 
 
@@ -55,23 +66,23 @@ class GenerateJob:
     started_s: float | None = None
     images: dict[int, Pixels] = field(default_factory=dict)
 
-    def outcome(self) -> Outcome:
+    def outcome(self, finished_s: float) -> Outcome:
         order = range(len(self.generations))
         return Outcome(
             self.work,
             images=tuple(self.images[index] for index in order),
             seeds=tuple(generation.sampling.seed for generation in self.generations),
             started_s=self.started_s or 0.0,
-            finished_s=time.monotonic(),
+            finished_s=finished_s,
         )
 
 
-@dataclass
-class TileJob:
-    """An encode, decode or reconstruct job under way: each `next(tiles)` works one tile."""
+class Finished(NamedTuple):
+    """A generation that has its steps and waits for its pixels; it has no row any more."""
 
-    work: Work
-    tiles: Generator[None, None, Outcome]
+    generation: Generation
+    image: FinishedImage
+    since_s: float
 
 
 class Engine:
@@ -81,17 +92,22 @@ class Engine:
     or a mistake of our own, ends the thread with `error` set: whoever watches must end the process.
     """
 
-    def __init__(self, runner: Runner, rows: int, metrics: EngineMetrics) -> None:
+    def __init__(
+        self, runner: Runner, rows: int, metrics: EngineMetrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.inbox: queue.SimpleQueue[Work | Cancel] = queue.SimpleQueue()
         self.outbox: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self.rows = rows
         self.error: BaseException | None = None
-        self.last_progress_s = time.monotonic()
+        self.last_progress_s = clock()
         self._runner = runner
         self._metrics = metrics
+        self._clock = clock
         self._scheduler = Scheduler(rows)
+        self._turns = Turns()
         self._jobs: dict[str, GenerateJob] = {}
-        self._tile_jobs: deque[TileJob] = deque()
+        self._finished: deque[Finished] = deque()
+        self._tile_jobs = TileJobs(runner, clock)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -99,7 +115,7 @@ class Engine:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after the step at hand; what is under way is dropped without an Outcome."""
+        """End the thread after the turn at hand; what is under way is dropped without an Outcome."""
         self._stopping.set()
         self._thread.join(timeout_s)
 
@@ -114,13 +130,31 @@ class Engine:
             self.error = error
 
     def tick(self) -> None:
-        """Take what arrived, then one step of the batch and one tile; waits a moment when idle."""
+        """Take what arrived, then do one turn of the kind of work whose turn it is; waits when idle."""
         self._drain_inbox()
         self._admit()
-        self._step()
-        self._work_tile()
+        started_s = self._clock()
+        if kind := self._turns.next(self._busy()):
+            if kind is Kind.GENERATION:
+                self._generate(started_s)
+            elif outcome := self._tile_jobs.work_tile():
+                self.outbox.put(outcome)
+            self.last_progress_s = self._clock()
+            self._turns.charge(kind, self.last_progress_s - started_s)
+        else:
+            self.last_progress_s = started_s
         self._metrics.rows(len(self._scheduler.running), len(self._scheduler.waiting))
-        self.last_progress_s = time.monotonic()
+
+    def _busy(self) -> list[Kind]:
+        """The kinds of work that can go on; images not yet decoded are waited for when all else is done."""
+        busy = []
+        if self._scheduler.running or (self._finished and (self._is_ready() or not self._tile_jobs)):
+            busy.append(Kind.GENERATION)
+        if self._tile_jobs:
+            busy.append(Kind.TILES)
+        return busy
+
+    # -- messages -------------------------------------------------------------------------------
 
     def _drain_inbox(self) -> None:
         idle = not (self._jobs or self._tile_jobs)
@@ -140,110 +174,94 @@ class Engine:
             for generation in job.generations:
                 self._scheduler.add(generation)
         else:
-            self._tile_jobs.append(TileJob(message, self._tiles(message)))
+            self._tile_jobs.add(message)
 
     def _cancel(self, job_id: str) -> None:
         """A job that is no longer here has its Outcome already."""
-        self._scheduler.cancel(job_id)
-        if job := self._jobs.pop(job_id, None):
-            self.outbox.put(Outcome(job.work, cancelled=True))
-        for tile_job in [j for j in self._tile_jobs if j.work.job_id == job_id]:
-            self._tile_jobs.remove(tile_job)
-            self.outbox.put(Outcome(tile_job.work, cancelled=True))
+        job = self._drop(job_id)
+        if work := job.work if job else self._tile_jobs.cancel(job_id):
+            self.outbox.put(Outcome(work, cancelled=True))
 
     def _fail(self, job_id: str, error: Exception) -> None:
+        if job := self._drop(job_id):
+            self.outbox.put(Outcome(job.work, error=error))
+
+    def _drop(self, job_id: str) -> GenerateJob | None:
+        """Forget a generate job and all of its images."""
         self._scheduler.cancel(job_id)
-        job = self._jobs.pop(job_id)
-        self.outbox.put(Outcome(job.work, error=error))
+        self._finished = deque(f for f in self._finished if f.generation.job_id != job_id)
+        return self._jobs.pop(job_id, None)
+
+    # -- generation -----------------------------------------------------------------------------
 
     def _admit(self) -> None:
         for generation in self._scheduler.admit():
             assert generation.row is not None
             job = self._jobs[generation.job_id]
-            job.started_s = job.started_s or time.monotonic()
+            job.started_s = job.started_s or self._clock()
             self._runner.start(generation.row, generation.class_id, generation.sampling)
 
-    def _step(self) -> None:
-        batch = self._scheduler.batch()
-        if not batch:
-            return
-        started = time.monotonic()
-        for generation in self._advance(batch):
-            generation.step += 1
-        self._metrics.step(len(batch), time.monotonic() - started)
-        finished = [g for g in batch if g.finished]
-        started = time.monotonic()
-        for generation in finished:
-            self._retire(generation)
-        self._metrics.decoded(len(finished), time.monotonic() - started)
+    def _generate(self, started_s: float) -> None:
+        """The pixels of the oldest finished image, or else a step: who is nearly done goes first."""
+        if self._finished and (self._is_ready() or not self._scheduler.running):
+            self._collect(self._finished.popleft())
+        else:
+            self._step(started_s)
 
-    def _advance(self, batch: list[Generation]) -> list[Generation]:
-        """One step of all; when that raises, of each alone, so that a poisonous row fails alone."""
+    def _is_ready(self) -> bool:
+        return self._finished[0].image.ready()
+
+    def _step(self, started_s: float) -> None:
+        batch = self._scheduler.batch()
+        survivors = self._together(self._take_step, batch)
+        self._metrics.step(len(batch), self._clock() - started_s)
+        if finished := [generation for generation in survivors if generation.finished]:
+            self._together(self._finish, finished)
+
+    def _take_step(self, batch: Sequence[Generation]) -> None:
+        self._runner.step([g.row for g in batch if g.row is not None], [g.step for g in batch])
+        for generation in batch:
+            generation.step += 1
+
+    def _finish(self, batch: Sequence[Generation]) -> None:
+        """These rows are free; their images come out later."""
+        images = self._runner.finish([g.row for g in batch if g.row is not None])
+        since_s = self._clock()
+        for generation, image in zip(batch, images, strict=True):
+            self._scheduler.retire(generation)
+            self._finished.append(Finished(generation, image, since_s))
+
+    def _together(
+        self, act: Callable[[Sequence[Generation]], None], batch: Sequence[Generation]
+    ) -> Sequence[Generation]:
+        """`act` on all, or when that raises on each alone: a poisonous row fails alone. The survivors."""
         try:
-            self._runner.step([g.row for g in batch if g.row is not None], [g.step for g in batch])
+            act(batch)
         except DeviceFault:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a row raises is its job's failure
             if len(batch) == 1:
                 self._fail(batch[0].job_id, error)
                 return []
-            alive = []
             for generation in batch:
                 if generation.row is not None:  # None: an image of the same job failed just now
-                    alive += self._advance([generation])
-            return [g for g in alive if g.row is not None]
+                    self._together(act, [generation])
+            return [generation for generation in batch if generation.row is not None]
         return batch
 
-    def _retire(self, generation: Generation) -> None:
-        if generation.row is None:  # another image of its job failed while decoding
-            return
-        row = generation.row
-        self._scheduler.retire(generation)
-        job = self._jobs[generation.job_id]
+    def _collect(self, finished: Finished) -> None:
+        """The pixels of an image, and with its last image the job's Outcome."""
+        job_id = finished.generation.job_id
+        job = self._jobs[job_id]
         try:
-            job.images[generation.index] = self._runner.decode(self._runner.finish(row))
+            job.images[finished.generation.index] = finished.image.pixels()
         except DeviceFault:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a row raises is its job's failure
-            self._fail(generation.job_id, error)
+        except Exception as error:  # noqa: BLE001 - whatever an image raises is its job's failure
+            self._fail(job_id, error)
             return
+        finished_s = self._clock()
+        self._metrics.decoded(finished_s - finished.since_s)
         if len(job.images) == len(job.generations):
-            del self._jobs[generation.job_id]
-            self.outbox.put(job.outcome())
-
-    def _work_tile(self) -> None:
-        """One tile of the job whose turn it is; the jobs take turns."""
-        if not self._tile_jobs:
-            return
-        job = self._tile_jobs.popleft()
-        try:
-            next(job.tiles)
-        except StopIteration as stop:
-            self.outbox.put(stop.value)
-        except DeviceFault:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a job raises is its own failure
-            self.outbox.put(Outcome(job.work, error=error))
-        else:
-            self._tile_jobs.append(job)
-
-    def _tiles(self, work: Work) -> Generator[None, None, Outcome]:
-        """The tiles of a reconstruct, encode or decode job, and at the end its Outcome."""
-        assert not isinstance(work.request, GenerateRequest)
-        started = time.monotonic()
-        factor = self._runner.manifest.movq.downsampling_factor
-        tile_cells = TILE_CELLS if work.request.tiling is Tiling.TILES else None
-        if isinstance(work.request, DecodeRequest):
-            assert work.codes is not None
-            assert work.size is not None
-            image = yield from decode_tiles(self._runner.decode, work.codes, factor, work.size, tile_cells)
-            outcome = Outcome(work, images=(image,), codes=work.codes)
-        else:
-            assert work.pixels is not None
-            codes = yield from encode_tiles(self._runner.encode, work.pixels, factor, tile_cells)
-            outcome = Outcome(work, codes=codes)
-            if not isinstance(work.request, EncodeRequest):
-                size = work.pixels.shape[0], work.pixels.shape[1]
-                image = yield from decode_tiles(self._runner.decode, codes, factor, size, tile_cells)
-                outcome = replace(outcome, images=(image,))
-        return replace(outcome, started_s=started, finished_s=time.monotonic())
+            del self._jobs[job_id]
+            self.outbox.put(job.outcome(finished_s))

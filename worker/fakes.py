@@ -1,8 +1,9 @@
-"""What stands around an engine, in a few lines, for tests of the policy; no torch."""
+"""What stands around an engine, in a few lines, for tests and measurements of the policy; no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class FakeRunner:
 
     def step(self, rows: Sequence[int], steps: Sequence[int]) -> None:
         if self._before_step is not None:
-            self._before_step([self._rows[row][0] for row in rows])
+            self._before_step([self.seed_of(row) for row in rows])
         self.batches.append(len(rows))
         for row, step in zip(rows, steps, strict=True):
             seed, expected = self._rows[row]
@@ -47,10 +48,11 @@ class FakeRunner:
             self._rows[row] = (seed, step + 1)
             self.log.append((row, seed, step))
 
-    def finish(self, row: int) -> Codes:
-        seed, _ = self._rows.pop(row)
-        config = self.manifest.movq
-        return np.full((config.code_channels, config.grid_size, config.grid_size), seed % 256, np.int64)
+    def seed_of(self, row: int) -> int:
+        return self._rows[row][0]
+
+    def finish(self, rows: Sequence[int]) -> list[FakeImage]:
+        return [FakeImage(self, self._rows.pop(row)[0]) for row in rows]
 
     def encode(self, pixels: Pixels) -> Codes:
         factor = self.manifest.movq.downsampling_factor
@@ -63,9 +65,25 @@ class FakeRunner:
         return np.stack([image] * 3, axis=-1)
 
 
+@dataclass(frozen=True)
+class FakeImage:
+    """An image that is decoded when its pixels are asked for, as on the CPU."""
+
+    runner: FakeRunner
+    seed: int
+
+    def ready(self) -> bool:
+        return True
+
+    def pixels(self) -> Pixels:
+        config = self.runner.manifest.movq
+        shape = (config.code_channels, config.grid_size, config.grid_size)
+        return self.runner.decode(np.full(shape, self.seed % 256, np.int64))
+
+
 class SilentMetrics:
     """EngineMetrics that count nothing."""
 
     def step(self, rows: int, seconds: float) -> None: ...
-    def decoded(self, images: int, seconds: float) -> None: ...
+    def decoded(self, seconds: float) -> None: ...
     def rows(self, running: int, waiting: int) -> None: ...

@@ -79,7 +79,7 @@ def test_a_cancelled_job_ends_alone_and_its_row_is_free_at_once():
         engine.inbox.put(message)
     engine.tick()
     engine.inbox.put(Cancel("a"))
-    for _ in range(4):
+    for _ in range(6):  # four steps, and the pixels of two images
         engine.tick()
     outcomes = [engine.outbox.get_nowait() for _ in range(3)]
     assert [(o.work.job_id, o.cancelled, len(o.images)) for o in outcomes] == [
@@ -140,12 +140,185 @@ def test_a_decode_that_raises_fails_its_job_alone():
     assert [outcomes[j].error is None for j in "abc"] == [True, False, True]
 
 
-def test_tiles_take_turns_with_steps_and_with_each_other():
+def test_rows_that_cannot_be_finished_together_are_finished_alone():
     engine, runner = engine_of()
+    finish = runner.finish
+
+    def narrow(rows):
+        if len(rows) > 1 or 2 in [runner.seed_of(row) for row in rows]:
+            raise MemoryError("too many images")
+        return finish(rows)
+
+    runner.finish = narrow
+    outcomes = run(engine, generate("a", seed=1), generate("b", seed=2), generate("c", seed=3))
+    assert [outcomes[j].error is None for j in "abc"] == [True, False, True]
+    assert outcomes["c"].images[0][0, 0, 0] == 3
+
+
+class LateImage:
+    """Decoded beside the steps, as on CUDA; `ready` when a test says so."""
+
+    def __init__(self, image):
+        self.image = image
+        self.is_ready = self.was_waited_for = False
+
+    def ready(self):
+        return self.is_ready
+
+    def pixels(self):
+        self.was_waited_for = not self.is_ready
+        return self.image.pixels()
+
+
+def engine_with_late_images(rows=4):
+    engine, runner = engine_of(rows)
+    late, finish = [], runner.finish
+
+    def finish_late(rows):
+        images = [LateImage(image) for image in finish(rows)]
+        late.extend(images)
+        return images
+
+    runner.finish = finish_late
+    return engine, runner, late
+
+
+def test_steps_go_on_while_an_image_is_decoded_and_its_row_is_free():
+    engine, runner, late = engine_with_late_images(rows=1)
+    engine.inbox.put(generate("a", seed=1, steps=1))
+    engine.inbox.put(generate("b", seed=2, steps=5))
+    for _ in range(4):
+        engine.tick()
+    assert runner.log == [(0, 1, 0), (0, 2, 0), (0, 2, 1), (0, 2, 2)], "b has a's row, and a's image can wait"
+    assert engine.outbox.empty()
+    late[0].is_ready = True
+    engine.tick()
+    assert engine.outbox.get_nowait().work.job_id == "a"
+    assert not late[0].was_waited_for
+
+
+def test_the_oldest_image_is_waited_for_when_there_is_nothing_else_to_do():
+    engine, _, late = engine_with_late_images()
+    engine.inbox.put(generate("a", steps=1))
+    engine.inbox.put(reconstruct("tile", (16, 16)))
+    outcomes = run(engine)
+    for _ in range(6):
+        engine.tick()
+    while not engine.outbox.empty():
+        outcome = engine.outbox.get_nowait()
+        outcomes[outcome.work.job_id] = outcome
+    assert list(outcomes) == ["tile", "a"], "tiles are something else to do"
+    assert late[0].was_waited_for
+
+
+def test_a_cancelled_image_is_never_decoded():
+    engine, _, late = engine_with_late_images()
+    for message in (generate("a", seed=1, steps=1), generate("b", seed=2, steps=9)):
+        engine.inbox.put(message)
+    engine.tick()
+    late[0].pixels = lambda: pytest.fail("nobody wants it")
+    late[0].is_ready = True
+    engine.inbox.put(Cancel("a"))
+    for _ in range(3):
+        engine.tick()
+    assert engine.outbox.get_nowait().cancelled
+    assert engine.outbox.empty()
+
+
+class SlowRunner(FakeRunner):
+    """A device whose every call takes its time, on a clock of its own."""
+
+    def __init__(self, step_s, tile_s):
+        super().__init__()
+        self.now_s = 100.0
+        self.steps_s, self.tiles_s = [], []  # when each began
+        self.step_s, self.tile_s = step_s, tile_s
+
+    def clock(self):
+        return self.now_s
+
+    def step(self, rows, steps):
+        self.steps_s.append(self.now_s)
+        super().step(rows, steps)
+        self.now_s += self.step_s
+
+    def encode(self, pixels):
+        self.tiles_s.append(self.now_s)
+        self.now_s += self.tile_s
+        return super().encode(pixels)
+
+
+def slow_engine(**seconds):
+    runner = SlowRunner(**seconds)
+    return Engine(runner, 4, SilentMetrics(), clock=runner.clock), runner
+
+
+def encode(job_id, size):
+    return Work(job_id, EncodeRequest(image_key="k"), pixels=np.zeros((*size, 3), np.uint8))
+
+
+def keep_generating(engine, jobs=200):
+    for number in range(jobs):
+        engine.inbox.put(generate(f"g{number}", seed=number, steps=12))
+
+
+HUGE = (4000, 4000)
+
+
+@pytest.mark.parametrize(("tile_s", "until_s"), [(0.001, 5.0), (0.05, 30.0), (2.5, 50.0)])
+def test_steps_and_tiles_share_the_device_by_time(tile_s, until_s):
+    """Even when a turn of one takes 50 times as long as a turn of the other."""
+    engine, runner = slow_engine(step_s=0.05, tile_s=tile_s)
+    keep_generating(engine)
+    for name in "abc":
+        engine.inbox.put(encode(name, HUGE))
+    until_s += runner.now_s
+    while runner.now_s < until_s:
+        engine.tick()
+    in_steps, in_tiles = len(runner.steps_s) * 0.05, len(runner.tiles_s) * tile_s
+    assert in_steps / (in_steps + in_tiles) == pytest.approx(0.5, abs=0.05)
+
+
+def test_nobody_waits_for_longer_than_a_turn_of_the_other_kind():
+    engine, runner = slow_engine(step_s=0.05, tile_s=2.5)
+    keep_generating(engine)
+    engine.inbox.put(encode("big", HUGE))
+    for _ in range(400):
+        engine.tick()
+    assert max(np.diff(runner.steps_s)) == pytest.approx(2.55), "a step and one tile"
+    assert max(np.diff(runner.tiles_s)) == pytest.approx(5.0, abs=0.06), "a tile and as much of steps"
+
+
+def test_who_was_idle_has_saved_no_credit():
+    engine, runner = slow_engine(step_s=0.05, tile_s=0.05)
+    engine.inbox.put(encode("big", HUGE))
+    for _ in range(100):
+        engine.tick()
+    assert len(runner.tiles_s) == 100
+    keep_generating(engine)
+    for _ in range(40):
+        engine.tick()
+    assert len(runner.steps_s) == pytest.approx(20, abs=4), (
+        "steps made up for the time when nobody asked for them"
+    )
+
+
+def test_a_lone_request_starts_at_once_and_a_newcomer_at_the_next_turn():
+    engine, runner = slow_engine(step_s=0.05, tile_s=2.5)
+    engine.inbox.put(encode("big", HUGE))
+    began_s = runner.now_s
+    engine.tick()
+    assert runner.tiles_s == [began_s]
+    engine.inbox.put(generate("g"))
+    engine.tick()
+    assert runner.steps_s == [began_s + 2.5], "it waited for the tile at hand, and no longer"
+
+
+def test_tile_jobs_take_turns():
+    engine, _ = engine_of()
     big, small = reconstruct("big", (2000, 2000)), reconstruct("small", (16, 16))
-    outcomes = run(engine, big, small, generate("g", steps=8), ticks=12)
-    assert outcomes.keys() == {"small", "g"}, "one big image starved the others"
-    assert len(runner.log) == 8
+    outcomes = run(engine, big, small, ticks=8)
+    assert outcomes.keys() == {"small"}, "one big image starved the others"
 
 
 def test_an_image_goes_through_whole_when_its_caller_says_so():
