@@ -15,35 +15,36 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = 0xFFFFFFFF
 
 
-def _multiply(a: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of a * multiplier, for a in [0, 2**32) held in int64.
-
-    The product's low 64 bits are right although int64 overflows; the shift's sign is masked away.
-    """
-    product = a * multiplier
-    return (product >> 32) & _LOW, product & _LOW
-
-
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Four words in [0, 2**32) as int64, of broadcastable counters and keys in the same range."""
+    """Four words in [0, 2**32) as int64, of broadcastable counters and keys in the same range.
+
+    A product's low 64 bits are right although int64 overflows, and the mask takes what its sign shifts in.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
-        high0, low0 = _multiply(c0, _MULTIPLIERS[0])
-        high1, low1 = _multiply(c2, _MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+        a, b = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1 = ((b >> 32) ^ c1 ^ k0) & _LOW, b & _LOW
+        c2, c3 = ((a >> 32) ^ c3 ^ k1) & _LOW, a & _LOW
+        k0, k1 = k0 + _WEYL[0], k1 + _WEYL[1]
     return c0, c1, c2, c3
 
 
 def uniforms(seeds: Tensor, steps: Tensor, entries: int) -> tuple[Tensor, Tensor]:
     """Two independent uniforms an entry, in (0, 1): (B, entries) float32 each.
 
-    seeds (B,) int64 in [0, 2**63), steps (B,) int64. 24 bits, centred, so that neither 0 nor 1 is drawn.
+    seeds (B,) int64 in [0, 2**63), steps (B,) int64.
     """
     seed = seeds[:, None]
     entry = torch.arange(entries, device=seeds.device)[None, :]
     zero = torch.zeros_like(entry)
     words = philox((entry, steps[:, None], zero, zero), (seed & _LOW, (seed >> 32) & _LOW))
-    first, second = ((word >> 8).float().add(0.5).mul(2.0**-24) for word in words[:2])
-    return first, second
+    return to_uniform(words[0]), to_uniform(words[1])
+
+
+def to_uniform(word: Tensor) -> Tensor:
+    """A word's upper 23 bits as the middle of one of 2**23 equal parts of (0, 1), exactly.
+
+    float32 has no room for a bit more: it would round the largest to 1.
+    """
+    return (word >> 9).float().add(0.5).mul(2.0**-23)

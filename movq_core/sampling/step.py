@@ -6,12 +6,18 @@ After google-research/maskgit `libml/parallel_decode.py`, with everything that i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 from movq_core.sampling.noise import uniforms
+
+_HAS_TRITON = find_spec("triton") is not None
+# A megabyte of float32: what is drawn at once on a CPU, and read four times.
+_CACHED_LOGITS = 2**18
 
 
 @dataclass(frozen=True)
@@ -29,35 +35,75 @@ class StepRows:
     noise_scale: Tensor  # float32
 
 
+# What a draw has made of its logits: a code for every entry, and the confidence in it; (B, N) both.
+Draw = Callable[[Tensor, Tensor, int, StepRows], tuple[Tensor, Tensor]]
+
+
+def unmask_step(
+    logits: Tensor, codes: Tensor, mask_code: int, rows: StepRows, draw: Draw | None = None
+) -> Tensor:
+    """Draw every masked entry, keep the confident, mask the other `n_masked` again.
+
+    logits (B, C, H, W, K); codes (B, C, H, W) with `mask_code` where masked -> codes (B, C, H, W).
+    Known codes never change. Sampling is in float32 whatever the logits are. `draw`: how codes are drawn;
+    None is the fastest way on the logits' device.
+    """
+    flat = codes.flatten(1)  # (B, N)
+    draw = draw or fastest_draw(logits.device)
+    drawn, confidence = draw(logits.flatten(1, -2), flat, mask_code, rows)
+    # The least confident first; a stable sort makes ties the same everywhere.
+    order = confidence.argsort(dim=1, stable=True)
+    first = torch.arange(flat.shape[1], device=flat.device) < rows.n_masked[:, None]
+    again = torch.empty_like(first).scatter_(1, order, first) & (flat == mask_code)
+    return torch.where(again, mask_code, drawn).view_as(codes)
+
+
+def fastest_draw(device: torch.device) -> Draw:
+    """The fused kernel on CUDA, where Triton is at hand; else torch's operations."""
+    if device.type == "cuda" and _HAS_TRITON:
+        from movq_core.sampling.fused_draw import fused_draw  # noqa: PLC0415 - Triton comes with CUDA builds
+
+        return fused_draw
+    return draw_masked
+
+
+def draw_masked(logits: Tensor, codes: Tensor, mask_code: int, rows: StepRows) -> tuple[Tensor, Tensor]:
+    """A code for each masked entry, with a noisy log-probability; the known keep theirs, at infinity.
+
+    logits (B, N, K), codes (B, N) with `mask_code` where masked -> codes, confidence (B, N) float32.
+    """
+    masked = codes == mask_code
+    uniform, choice = uniforms(rows.seed, rows.step, codes.shape[1])
+    if logits.device.type == "cpu":
+        drawn, log_p = _draw_only(masked, logits, rows.temperature, uniform)
+    else:  # where the host must not wait to know how many are masked
+        drawn, log_p = draw_codes(logits.float(), rows.temperature, uniform)
+    gumbel = -torch.log(-torch.log(choice))
+    confidence = log_p + rows.noise_scale[:, None] * gumbel
+    return torch.where(masked, drawn, codes), torch.where(masked, confidence, torch.inf)
+
+
+def _draw_only(wanted: Tensor, logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """`draw_codes` of the `wanted` (B, N) entries alone, and zeros; some at a time, for a core's cache."""
+    batch, entries, size = logits.shape
+    codes, log_p = torch.zeros(batch * entries, dtype=torch.int64), torch.zeros(batch * entries)
+    logits, uniform = logits.flatten(0, 1), uniform.flatten()
+    heat = temperature.repeat_interleave(entries)
+    for some in wanted.flatten().nonzero().squeeze(1).split(max(1, _CACHED_LOGITS // size)):
+        picked = logits.index_select(0, some)[:, None].float()
+        drawn, its_log_p = draw_codes(picked, heat[some], uniform[some][:, None])
+        codes[some], log_p[some] = drawn.squeeze(1), its_log_p.squeeze(1)
+    return codes.view(batch, entries), log_p.view(batch, entries)
+
+
 def draw_codes(logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """A code an entry by inverse CDF, and its log-probability.
 
     logits (B, N, K) float32, temperature (B,), uniform (B, N) in (0, 1) -> codes and log_p (B, N).
     """
-    log_p = torch.log_softmax(logits / temperature[:, None, None], dim=-1)
-    cdf = log_p.exp().cumsum(-1)
+    p = torch.softmax(logits / temperature[:, None, None], dim=-1)
+    cdf = p.cumsum(-1)
     # The sum of K rounded probabilities is not exactly 1: aim at the sum that is there.
     target = uniform * cdf[..., -1]
     codes = torch.searchsorted(cdf, target[..., None]).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-    return codes, log_p.gather(-1, codes[..., None]).squeeze(-1)
-
-
-def unmask_step(logits: Tensor, codes: Tensor, mask_code: int, rows: StepRows) -> Tensor:
-    """Draw every masked entry, keep the confident, mask the other `n_masked` again.
-
-    logits (B, C, H, W, K); codes (B, C, H, W) with `mask_code` where masked -> codes (B, C, H, W).
-    Known codes never change. Sampling is in float32 whatever the logits are.
-    """
-    batch = len(codes)
-    flat = codes.reshape(batch, -1)  # (B, N)
-    masked = flat == mask_code
-    uniform, choice = uniforms(rows.seed, rows.step, flat.shape[1])
-    drawn, log_p = draw_codes(logits.reshape(batch, flat.shape[1], -1).float(), rows.temperature, uniform)
-    gumbel = -torch.log(-torch.log(choice))
-    confidence = log_p + rows.noise_scale[:, None] * gumbel
-    confidence = torch.where(masked, confidence, torch.inf)
-    # Rank 0 is the least confident; a stable sort makes ties the same everywhere.
-    rank = confidence.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
-    again = rank < rows.n_masked[:, None]
-    result = torch.where(masked, torch.where(again, mask_code, drawn), flat)
-    return result.view_as(codes)
+    return codes, p.gather(-1, codes[..., None]).squeeze(-1).log()
