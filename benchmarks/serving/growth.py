@@ -1,54 +1,86 @@
-"""From one client to sixty-four: `python -m benchmarks.serving.growth`"""
+"""From one client to sixty-four: `python -m benchmarks.serving.growth`
+
+What a closed loop of them gets from the whole service, how full the worker's batches are, and what an image
+costs the processors beside the engine.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
+import httpx
 import typer
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import JsonPath, in_turn, spread, write_json
 from benchmarks.serving.bundle import served_bundle
 from benchmarks.serving.requests import equal_requests
-from benchmarks.serving.servers import our_service
+from benchmarks.serving.servers import Server, free_port, our_service
 from benchmarks.serving.visit import Visit, visit
 
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 TURNS = 2  # requests of each client a round
 
 
-def growth_table(visits: dict[str, list[Visit]]) -> Table:
-    table = Table("clients", "images/s", "p50, s", "p95, s", "CPU ms an image beside the engine",
-                  title=f"{TURNS} requests of 12 steps a client")  # fmt: skip
-    for clients, rounds in visits.items():
-        beside = [sum(v.cpu_ms_an_image().values()) - engine_ms(v) for v in rounds]
-        table.add_row(
-            clients,
-            spread([v.images_a_second for v in rounds]),
-            spread([v.latency_s(0.5) for v in rounds]),
-            spread([v.latency_s(0.95) for v in rounds]),
-            spread(beside),
-        )
-    return table
+@dataclass(frozen=True)
+class Steps:
+    """What the worker has done so far: steps, and the rows of them all."""
 
+    steps: float
+    rows: float
 
-def engine_ms(done: Visit) -> float:
-    return done.cpu_ms_an_image()["worker's engine"]
-
-
-def figures(visits: dict[str, list[Visit]]) -> dict[str, Any]:
-    """For JSON."""
-    return {
-        clients: {
-            "images_a_second": [v.images_a_second for v in rounds],
-            "p50_s": [v.latency_s(0.5) for v in rounds],
-            "p95_s": [v.latency_s(0.95) for v in rounds],
-            "cpu_ms_an_image": [v.cpu_ms_an_image() for v in rounds],
+    @classmethod
+    def read(cls, metrics_url: str) -> Steps:
+        values = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(httpx.get(metrics_url).text)
+            for sample in family.samples
         }
-        for clients, rounds in visits.items()
+        return cls(values["movq_batch_rows_count"], values["movq_batch_rows_sum"])
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one number of clients got in one round."""
+
+    visit: Visit
+    rows_a_step: float
+
+    @classmethod
+    def measure(cls, server: Server, metrics_url: str, clients: int) -> Level:
+        before = Steps.read(metrics_url)
+        done = visit(server, equal_requests(TURNS * clients), clients)
+        after = Steps.read(metrics_url)
+        return cls(done, (after.rows - before.rows) / (after.steps - before.steps))
+
+    @property
+    def cpu_ms_beside_engine(self) -> float:
+        """CPU milliseconds an image of service, Redis, clients, and all of the worker but its engine."""
+        costs = self.visit.cpu_ms_an_image()
+        return sum(costs.values()) - costs["worker's engine"]
+
+
+def figures(rounds: list[Level]) -> dict[str, list[float]]:
+    """A value a round, for table and JSON."""
+    return {
+        "images/s": [level.visit.images_a_second for level in rounds],
+        "p50, s": [level.visit.latency_s(0.5) for level in rounds],
+        "p95, s": [level.visit.latency_s(0.95) for level in rounds],
+        "rows a step": [level.rows_a_step for level in rounds],
+        "CPU ms an image beside the engine": [level.cpu_ms_beside_engine for level in rounds],
     }
+
+
+def growth_table(results: dict[str, dict[str, list[float]]]) -> Table:
+    columns = next(iter(results.values()))
+    table = Table("clients", *columns, title=f"{TURNS} requests of 12 steps a client, 16 rows")
+    for clients, columns in results.items():
+        table.add_row(clients, *map(spread, columns.values()))
+    return table
 
 
 def main(
@@ -56,18 +88,15 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 1,
     json: JsonPath = None,
 ) -> None:
-    """Print and write images a second and latency by the number of clients in a closed loop."""
-    with served_bundle() as model_dir, our_service(model_dir) as server:
-        visits = in_turn(
-            {
-                str(clients): partial(visit, server, equal_requests(TURNS * clients), clients)
-                for clients in CLIENTS
-                if clients <= most
-            },
-            rounds,
-        )
-    Console().print(growth_table(visits))
-    write_json(json, "growth", figures(visits))
+    """Print and write throughput, latency, batch fill and costs by the number of clients."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    with served_bundle() as model_dir, our_service(model_dir, MOVQ_METRICS_PORT=str(port)) as server:
+        visit(server, equal_requests(1))  # the first pays for what is set up late
+        cases = {str(n): partial(Level.measure, server, url, n) for n in CLIENTS if n <= most}
+        results = {clients: figures(levels) for clients, levels in in_turn(cases, rounds).items()}
+    Console().print(growth_table(results))
+    write_json(json, "growth", results)
 
 
 if __name__ == "__main__":
