@@ -2,7 +2,7 @@
 
 MaskGIT and the autoregressive prior with one trunk and random weights, at batch 1, 4 and 16, the cases in
 turn. Both forms of an image of 16x16 positions: four codes a position (1024 passes in order) and one code a
-position (256 passes), which is what an order by positions with four heads a pass would cost, but for the heads.
+position (256 passes), which is what four heads a pass would cost, but for the heads.
 """
 
 from __future__ import annotations

@@ -216,8 +216,14 @@ def _sub_pixel_weight(weight: Tensor) -> Tensor:
 
 
 def activate(x: Tensor, affine: Affine | None) -> Tensor:
-    """SiLU of the modulated norm of x; x itself where there is none."""
-    return x if affine is None else F.silu(affine.apply(x), inplace=True)
+    """SiLU of the modulated norm of x; x itself where there is none; on a GPU one kernel."""
+    if affine is None:
+        return x
+    return compiled(_activate)(x, affine) if x.is_cuda else _activate(x, affine)
+
+
+def _activate(x: Tensor, affine: Affine) -> Tensor:
+    return F.silu(affine.apply(x), inplace=True)
 
 
 def as_channels_first(x: Tensor) -> Tensor:

@@ -59,7 +59,9 @@ class Affine(NamedTuple):
 
 
 def moments_of(x: Tensor) -> Moments:
-    """Moments of x (B, H, W, N), strip by strip: the second pass finds each strip in the cache."""
+    """Moments of x (B, H, W, N); on the CPU strip by strip: the second pass finds each in the cache."""
+    if x.is_cuda:
+        return _strip_moments(x)
     row_bytes = x[0, 0].numel() * x.element_size()
     strips = x.split(max(1, STRIP_BYTES // row_bytes), dim=1)
     return merge_moments([_strip_moments(strip) for strip in strips], [strip.shape[1] for strip in strips])
@@ -121,7 +123,8 @@ class GridNorms:
         inverse = deviation.expand_as(mean).flatten(1)[:, None, None]
         centre = group_mean.expand_as(mean).flatten(1)[:, None, None]
         scale = modulation.scale * inverse
-        return Affine(scale, torch.addcmul(modulation.shift, scale, centre, value=-1.0))
+        shift = torch.addcmul(modulation.shift.float(), scale, centre, value=-1.0)
+        return Affine(scale.to(self.bias.dtype), shift.to(self.bias.dtype))
 
 
 def _linear_parts(norm: SpatialNorm | PlainNorm) -> list[tuple[Tensor, Tensor]]:

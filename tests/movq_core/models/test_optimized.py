@@ -10,10 +10,15 @@ from torch import nn
 from movq_core.config import MOVQ_PRESETS
 from movq_core.models.movq import MoVQ
 from movq_core.models.optimized.choices import Choices, seconds_of
-from movq_core.models.optimized.convolution import FORMS, Convolution
+from movq_core.models.optimized.convolution import FORMS, Convolution, _activate
 from movq_core.models.optimized.movq import OptimizedDecoder, OptimizedEncoder
 from movq_core.models.optimized.norm import Affine, GridNorms, merge_moments, moments_of
-from movq_core.models.optimized.winograd import transform_filter, transform_input, transform_output
+from movq_core.models.optimized.winograd import (
+    compiled,
+    transform_filter,
+    transform_input,
+    transform_output,
+)
 
 TINY = MOVQ_PRESETS["tiny"]
 BOUND = 5e-4  # what issue 6 allows; what is seen here is a hundredth of it
@@ -171,6 +176,24 @@ def test_the_same_methods_with_the_same_answers():
     assert (optimized.decode(z_q) - movq.decode(z_q)).abs().max() < BOUND
     with pytest.raises(ValueError, match="multiples of 4"):
         optimized.encode(torch.zeros(1, 3, 18, 16))
+
+
+def test_half_precision_stays_half_precision():
+    """As on a GPU; the moments are float32 all the same."""
+    movq = movq_of().to(torch.bfloat16)
+    decode = OptimizedDecoder(movq.decoder, Choices(TINY, torch.device("cpu")), compiler=False)
+    z_q = torch.randn(1, 8, 4, 4).to(torch.bfloat16)
+    pixels = decode(z_q, z_q)
+    assert pixels.dtype == torch.bfloat16
+    expected = movq_of().decoder(z_q.float(), z_q.float())
+    torch.testing.assert_close(pixels.float(), expected, rtol=0, atol=0.05 * float(expected.abs().max()))
+
+
+def test_norm_and_activation_compile_into_one():
+    """What a GPU runs; torch's compiler builds it on the CPU, too."""
+    x = activation(2, 8, 12)
+    affine = affine_of(x)
+    torch.testing.assert_close(compiled(_activate)(x, affine), _activate(x, affine), rtol=0, atol=1e-5)
 
 
 def test_choices_outlive_the_process(tmp_path):
