@@ -22,9 +22,12 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 import torch
 import typer
+from rich.console import Console
 from rich.table import Table
 
 Result = TypeVar("Result")
+
+REPORT_WIDTH = 120  # characters, in a file or a pipe
 
 # What every benchmark offers: `def main(json: JsonPath = None)`.
 JsonPath = Annotated[Path | None, typer.Option("--json", help="write the figures here too")]
@@ -113,6 +116,14 @@ def comparison(title: str, timings: Mapping[str, Timing], baseline: str, unit: s
             f"{timings[baseline].ratio_to(timing):.2f}x",
         )
     return table
+
+
+def show(*parts: Table | str) -> None:
+    """Print tables and sentences; wide, where nobody's window says otherwise."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = REPORT_WIDTH
+    console.print(*parts, sep="\n")
 
 
 def versions(packages: Iterable[str]) -> str:

@@ -15,10 +15,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import JsonPath, in_turn, versions, write_json
+from benchmarks.measuring import JsonPath, in_turn, show, versions, write_json
 from benchmarks.serving.bundle import served_bundle
 from benchmarks.serving.deadlines import Deadlines
 from benchmarks.serving.raw_model import RawModel
@@ -119,7 +118,7 @@ def main(
         f"in time: {deadlines.of(FEWEST_STEPS):.2f} to {deadlines.of(MOST_STEPS):.2f} s"
     )
     peers = versions(["litserve"])
-    Console().print(arrivals_table(outcomes, title), f"peer: {peers}")
+    show(arrivals_table(outcomes, title), f"peer: {peers}")
     figures = {"deadlines": deadlines, "a_second": a_second, "servers": outcomes, "peers": peers}
     write_json(json, "arrivals", figures)
 

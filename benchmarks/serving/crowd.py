@@ -12,10 +12,9 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import JsonPath, Timing, in_turn, spread, versions, write_json
+from benchmarks.measuring import JsonPath, Timing, in_turn, show, spread, versions, write_json
 from benchmarks.serving.bundle import served_bundle
 from benchmarks.serving.client import Answer
 from benchmarks.serving.raw_model import RawModel
@@ -131,7 +130,7 @@ def main(
             | {server.name: partial(visit, server, single) for server in servers},
             2 * rounds, warmup=1,
         )  # fmt: skip
-    Console().print(
+    show(
         crowd_table(crowd, f"{images} requests of 12 steps, {clients} clients"),
         same_images(crowd),
         cpu_table(crowd),

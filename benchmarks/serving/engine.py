@@ -17,10 +17,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import JsonPath, interleaved, spread, write_json
+from benchmarks.measuring import JsonPath, interleaved, show, spread, write_json
 from benchmarks.serving.bundle import served_bundle
 from benchmarks.serving.raw_model import RawModel
 from benchmarks.serving.requests import Requests, equal_requests, mixed_requests
@@ -29,7 +28,7 @@ from worker.fakes import SilentMetrics
 from worker.model_runner import ModelRunner
 from worker.work import Work
 
-ENGINE, STATIC, EARLY = "engine", "raw model, static batches", "raw model, who is done leaves the batch"
+ENGINE, STATIC, EARLY = "engine", "raw model", "raw model, done ones leave"
 
 
 @contextmanager
@@ -110,7 +109,7 @@ def main(
             {ENGINE: Way(ours, mixed), STATIC: Way(static, mixed), EARLY: Way(early, mixed)},
             rounds, f"{len(mixed)} requests of 4 to 24 steps, {rows} rows", STATIC,
         )  # fmt: skip
-    Console().print(saturation, batching)
+    show(saturation, batching)
     write_json(json, "engine", {"saturation": at_saturation, "mixed_steps": under_mixed})
 
 

@@ -13,10 +13,9 @@ from typing import Annotated
 import httpx
 import typer
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import JsonPath, in_turn, spread, write_json
+from benchmarks.measuring import JsonPath, in_turn, show, spread, write_json
 from benchmarks.serving.bundle import served_bundle
 from benchmarks.serving.requests import equal_requests
 from benchmarks.serving.servers import Server, free_port, our_service
@@ -95,7 +94,7 @@ def main(
         visit(server, equal_requests(1))  # the first pays for what is set up late
         cases = {str(n): partial(Level.measure, server, url, n) for n in CLIENTS if n <= most}
         results = {clients: figures(levels) for clients, levels in in_turn(cases, rounds).items()}
-    Console().print(growth_table(results))
+    show(growth_table(results))
     write_json(json, "growth", results)
 
 

