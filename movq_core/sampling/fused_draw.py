@@ -1,7 +1,8 @@
 """A step's draw as one Triton kernel, which reads the logits once.
 
 Equal to `step.draw_masked` but for rounding: exponentials, logarithms and sums of float32 are a last bit
-apart, and a code changes where its uniform falls between the two CDFs.
+apart, and a code changes where its uniform falls between the two CDFs: one in some 40,000 of 1024 codes,
+one in 5,000 of 4096.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, untyped-decorator"

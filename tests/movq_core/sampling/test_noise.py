@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from movq_core.sampling.noise import philox, uniforms
+from movq_core.sampling.noise import philox, to_uniform, uniforms
 
 # Known answers of Random123 1.14 (kat_vectors, philox4x32 10).
 KNOWN_ANSWERS = [
@@ -37,6 +37,13 @@ def test_seed_step_and_stream_all_matter():
     first, second = uniforms(seeds, steps, 32)
     rows = [*first, *second]
     assert all(not torch.equal(a, b) for i, a in enumerate(rows) for b in rows[:i])
+
+
+def test_no_word_becomes_0_or_1_and_none_is_rounded():
+    words = torch.tensor([0, 1 << 9, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - (1 << 9), 0xFFFFFFFF])
+    exact = ((words >> 9).double() + 0.5) / 2**23
+    assert torch.equal(to_uniform(words).double(), exact)
+    assert 0 < to_uniform(words).min() < to_uniform(words).max() < 1
 
 
 def test_uniforms_are_uniform_and_never_0_or_1():
