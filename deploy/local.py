@@ -133,6 +133,7 @@ class Launcher:
             **os.environ,
             "MOVQ_REDIS_URL": f"unix://{redis_socket}?db=0",
             "MOVQ_BLOBS_URL": str(options.data_dir / "blobs"),
+            "MOVQ_CACHE_DIR": str(options.data_dir / "cache"),
             "MOVQ_MODEL_DIR": str(options.model_dir),
             "MOVQ_HOST": options.host,
             "MOVQ_PORT": str(options.port),

@@ -61,10 +61,17 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return MISCONFIGURED
     configure_logs(settings.log_level)
+    # Where torch's compiler looks for what it has built before, unless somebody said otherwise.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.cache_dir.absolute() / "compiled"))
     stop = StopSignal()
     try:
         runner = ModelRunner(
-            settings.model_dir, settings.rows, settings.device, settings.precision, settings.deterministic
+            settings.model_dir,
+            settings.rows,
+            settings.device,
+            precision=settings.precision,
+            deterministic=settings.deterministic,
+            cache_dir=settings.cache_dir,
         )
     except BundleError as error:
         log.critical("the model cannot be loaded", error=str(error))

@@ -76,11 +76,12 @@ class ModelRunner:
     """`rows` images at once, each at its own step.
 
     On the CPU every image is encoded and decoded alone, and the prior's output for a row does not depend on
-    the batch: codes are equal to `generate_codes()` to the bit, and pixels to `decode()` of them.
+    the batch: codes are equal to `generate_codes()` to the bit, and pixels to `decode()` of them. The
+    tokenizer is served in its optimized form, chosen here and kept in `cache_dir`.
 
     On CUDA the models run in bfloat16 (see `precision`), steps are padded to a few buckets, and a GPU chooses
     its kernels by the batch's shape: an image may depend on its company. `deterministic` gives every step and
-    every decode one shape, so that it does not, at the price of padding. On the CPU it changes nothing.
+    every decode one shape, so that it does not, at the price of padding, and serves the plain tokenizer.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class ModelRunner:
         model_dir: Path,
         rows: int,
         device: str = "auto",
+        *,
         precision: Precision = "auto",
         deterministic: bool = False,
+        cache_dir: Path | None = None,
     ) -> None:
         self.device = resolve_device(device)
         self.bundle = ModelBundle.load(model_dir, str(self.device))
@@ -97,9 +100,12 @@ class ModelRunner:
         dtype, on_cuda = resolve_precision(precision, self.device), self.device.type == "cuda"
         step_buckets: Sequence[int] | None = None
         self._stream: PixelStream | None = None
-        self._tokenizer = PixelTokenizer(cast_movq(self.bundle.movq, dtype, channels_last=on_cuda), dtype)
         if on_cuda:
             configure_cuda(deterministic)
+        movq = cast_movq(self.bundle.movq, dtype, channels_last=on_cuda)
+        # What is fastest here may be another form elsewhere: deterministic is the plain module, everywhere.
+        self._tokenizer = PixelTokenizer(movq if deterministic else movq.optimized(folder=cache_dir), dtype)
+        if on_cuda:
             step_buckets = (DETERMINISTIC_ENTRIES,) if deterministic else bucket_sizes(2 * rows)
             decode_buckets = (1,) if deterministic else bucket_sizes(min(rows, DECODED_TOGETHER))
             self._stream = PixelStream(self._tokenizer, decode_buckets)

@@ -26,7 +26,8 @@ class WorkerSettings(BaseSettings):
     model_dir: Path = Path("models/emoji-64")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "auto"  # bfloat16 on CUDA, float32 on the CPU
-    deterministic: bool = False  # on CUDA: one shape for every step and decode, so equal images; slower
+    deterministic: bool = False  # one shape for every step on CUDA, the plain tokenizer everywhere; slower
+    cache_dir: Path = Path("data/cache")  # which forms are fastest here, and what torch's compiler built
     rows: int = Field(default=16, ge=1, le=512)  # images on the device at once
     prefetch: int = Field(default=4, ge=0, le=512)  # images taken beyond `rows`, to refill without a gap
     pool_threads: int = Field(default=2, ge=1, le=64)
