@@ -132,7 +132,9 @@ def versions(packages: Iterable[str]) -> str:
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """`median (lower quartile to upper quartile)` of values that are no seconds."""
+    """`median (lower quartile to upper quartile)` of values that are no seconds; of one, itself."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}g}"
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{median:.{digits}g} ({low:.{digits}g} to {high:.{digits}g})"
 

@@ -92,7 +92,7 @@ def measure(ways: dict[str, Way], rounds: int, title: str, baseline: str) -> tup
 def main(
     rows: Annotated[int, typer.Option(min=1)] = 16,
     batches: Annotated[int, typer.Option(min=1, help="requests a round, in batches of `rows`")] = 2,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
     json: JsonPath = None,
 ) -> None:
     """Print and write images a second and latency of the engine and of the raw model."""

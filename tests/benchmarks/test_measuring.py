@@ -35,6 +35,7 @@ def test_the_median_and_the_quartiles():
     timing = Timing((4.0, 1.0, 3.0, 2.0, 5.0))
     assert (timing.low_s, timing.median_s, timing.high_s) == (2.0, 3.0, 4.0)
     assert spread(timing.seconds) == "3 (2 to 4)"
+    assert spread([7.0]) == "7"
 
 
 def test_a_ratio_is_taken_within_rounds():
