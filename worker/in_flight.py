@@ -1,28 +1,17 @@
-"""InFlight: one job between the queue and its end, and how it may end."""
+"""InFlight: one job between the queue and its end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import structlog
 
 from movq_core.errors import MovqError
-from movq_core.protocol import GenerateRequest, JobOutput, Request
-from worker.rq_worker import Claim
+from movq_core.protocol import GenerateRequest, Request
+from worker.claim import Claim, Ending
 from worker.work import Work
 
 log = structlog.get_logger("movq.intake")
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a job shall end; `failed` with `retry` runs again while the job has retries."""
-
-    how: Literal["succeeded", "failed", "stopped"]
-    output: JobOutput | None = None
-    message: str = ""
-    retry: bool = False
 
 
 @dataclass(eq=False)
@@ -41,6 +30,11 @@ class InFlight:
     work: Work | None = None
     verdict: Ending | None = None
     ending: Ending | None = None
+
+    @property
+    def ended(self) -> Ending:
+        assert self.ending is not None, "only entries that have ended are settled"
+        return self.ending
 
 
 def images_of(request: Request) -> int:

@@ -2,29 +2,32 @@
 
 It takes jobs while it has credits, lets the pool load them, gives them to the engine, lets the pool
 store what comes back, and ends each job on its own. It is the one writer of its table, and the only
-thread that calls `RQWorker`; the engine never waits for Redis.
+thread that takes and ends jobs; the engine never waits for Redis. The engine's outbox is its mailbox: the
+pool, the doorbell and the listener for commands put their news there too, so that one wait hears them all.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import structlog
 
 from movq_core.errors import DeviceFault, MovqError, QueueUnavailable
-from movq_core.protocol import JobOutput, Request
-from worker.in_flight import Ending, InFlight, failure_of, images_of
+from movq_core.protocol import GenerateRequest, JobOutput, Request
+from worker.claim import Claim, Ending, Lease
+from worker.doorbell import Doorbell
+from worker.in_flight import InFlight, failure_of, images_of
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
-from worker.rq_worker import Claim, Lease, RQWorker
+from worker.rq_worker import RQWorker
 from worker.work import Cancel, Outcome, Work
 
-TICK_S = 0.005  # the longest pause between two looks at the queue while rows are running
-IDLE_BLOCK_S = 1  # with nothing in flight, Redis wakes us
+LOOK_S = 0.25  # without news, how often deadlines and renewals are looked at
 REAP_EVERY_S = 2.0
 MAX_BACKOFF_S = 1.0
 
@@ -49,16 +52,16 @@ class Intake:
         self._worker = worker
         self._pool = pool
         self._inbox = inbox
-        self._outbox = outbox
+        self._mailbox: SimpleQueue[Any] = outbox  # of Outcomes, and of news: what to do about it
         self._metrics = metrics
         self._credits = credits  # images in flight: the engine's rows and a few more
         self._renew_every_s = renew_s
         self._grace_s = grace_s
         self._table: dict[str, InFlight] = {}
         self._alone: InFlight | None = None  # while it is in the table, nothing is taken beside it
-        self._ready: deque[InFlight] = deque()  # ended by the engine, not yet in Redis
-        self._loaded: SimpleQueue[tuple[InFlight, Future[Work]]] = SimpleQueue()
-        self._stored: SimpleQueue[tuple[InFlight, Future[JobOutput]]] = SimpleQueue()
+        self._ready: list[InFlight] = []  # ended by the engine, not yet in Redis
+        self._doorbell = Doorbell(worker.jobs_wait, lambda: self._tell(lambda: None))
+        worker.on_stop = lambda job_id: self._tell(lambda: self._on_stop(job_id))
         self._renew_at_s = self._reap_at_s = 0.0
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="movq-intake", daemon=True)
@@ -66,11 +69,13 @@ class Intake:
     # -- called by the main thread --------------------------------------------------------------
 
     def start(self) -> None:
+        self._doorbell.start()
         self._thread.start()
 
     def drain(self) -> None:
         """Take no more; finish what is in flight within the grace, hand the rest back, end."""
         self._draining.set()
+        self._tell(lambda: None)
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
@@ -104,24 +109,33 @@ class Intake:
             self._renew()
         if time.monotonic() >= self._reap_at_s:
             self._reap()
-        self._collect()
+        for entry in self._table.values():
+            self._check_deadline(entry)
         self._settle_ready()
         self._admit()
-        self._wait()
+        self._read_mail()
 
-    def _wait(self) -> None:
-        """Sleep until something happens, or nearly so."""
-        if self._table or self._worker.suspended:
-            try:
-                self._on_outcome(self._outbox.get(timeout=TICK_S))
-            except Empty:
-                return
-        elif not self._draining.is_set() and (claim := self._worker.take(IDLE_BLOCK_S)):
-            self._begin(claim)
+    def _tell(self, news: Callable[[], None]) -> None:
+        """Let the intake thread do this; callable from any thread."""
+        self._mailbox.put(news)
+
+    def _read_mail(self) -> None:
+        """Wait until something happens, or nearly so, and do all that is to be done about it."""
+        try:
+            mail = self._mailbox.get(timeout=LOOK_S)
+            while True:
+                if isinstance(mail, Outcome):
+                    self._on_outcome(mail)
+                else:
+                    mail()
+                mail = self._mailbox.get_nowait()
+        except Empty:
+            return
 
     def _leave(self) -> None:
         """Hand back, oldest last so that it stands first in the queue; unregister."""
         handed_back = 0
+        self._doorbell.close()
         try:
             self._settle_ready()
             for entry in reversed(self._table.values()):
@@ -141,7 +155,6 @@ class Intake:
         for entry, lease in zip(entries, leases, strict=True):
             if lease is not Lease.OWNED:
                 self._drop(entry, lease)
-                self._worker.forget(entry.claim)
         self._renew_at_s = time.monotonic() + self._renew_every_s
 
     def _reap(self) -> None:
@@ -168,14 +181,20 @@ class Intake:
     # -- taking ---------------------------------------------------------------------------------
 
     def _admit(self) -> None:
+        """Take jobs while there is room; the bell tells when there are more."""
         self._release_held()
-        while not (self._draining.is_set() or self._worker.suspended or self._alone):
-            if sum(entry.images for entry in self._table.values()) >= self._credits:
-                return
-            claim = self._worker.take()
-            if claim is None:
-                return
+        if self._draining.is_set() or self._worker.suspended or self._doorbell.is_armed():
+            return
+        if self._alone or (room := self._room()) <= 0:
+            return
+        for claim in self._worker.take(room):
             self._begin(claim)
+        if not self._alone and self._room() > 0:
+            self._doorbell.arm()
+
+    def _room(self) -> int:
+        """Images that may be taken beside those in flight."""
+        return self._credits - sum(entry.images for entry in self._table.values())
 
     def _begin(self, claim: Claim) -> None:
         self._metrics.taken(claim.waited_s)
@@ -197,8 +216,11 @@ class Intake:
             self._load(entry, request)
 
     def _load(self, entry: InFlight, request: Request) -> None:
+        if isinstance(request, GenerateRequest):  # brings no bytes: it need not wait for the pool
+            self._give(entry, Work(entry.claim.job_id, request))
+            return
         future = self._pool.load(entry.claim.job_id, request)
-        future.add_done_callback(lambda done: self._loaded.put((entry, done)))
+        future.add_done_callback(lambda done: self._tell(lambda: self._on_loaded(entry, done)))
 
     def _release_held(self) -> None:
         """Start the job that runs alone once it is alone; take others again once it is gone."""
@@ -209,18 +231,6 @@ class Intake:
             self._load(self._alone, request)
 
     # -- collecting -----------------------------------------------------------------------------
-
-    def _collect(self) -> None:
-        while not self._worker.stops.empty():
-            self._on_stop(self._worker.stops.get())
-        while not self._loaded.empty():
-            self._on_loaded(*self._loaded.get())
-        while not self._outbox.empty():
-            self._on_outcome(self._outbox.get())
-        while not self._stored.empty():
-            self._on_stored(*self._stored.get())
-        for entry in self._table.values():
-            self._check_deadline(entry)
 
     def _on_stop(self, job_id: str) -> None:
         if entry := self._table.get(job_id):
@@ -248,8 +258,12 @@ class Intake:
         if ending := entry.verdict or (failure_of(error) if error else None):
             self._end(entry, ending)
             return
-        entry.work = done.result()
-        self._inbox.put(entry.work)
+        self._give(entry, done.result())
+
+    def _give(self, entry: InFlight, work: Work) -> None:
+        """To the engine."""
+        entry.work = work
+        self._inbox.put(work)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         entry = self._table.get(outcome.work.job_id)
@@ -265,7 +279,7 @@ class Intake:
             self._end(entry, Ending("failed", message="the engine dropped the job", retry=True))
         else:
             future = self._pool.store(outcome)
-            future.add_done_callback(lambda done: self._stored.put((entry, done)))
+            future.add_done_callback(lambda done: self._tell(lambda: self._on_stored(entry, done)))
 
     def _on_stored(self, entry: InFlight, done: Future[JobOutput]) -> None:
         error = done.exception()
@@ -284,26 +298,20 @@ class Intake:
         self._ready.append(entry)
 
     def _settle_ready(self) -> None:
-        """Tell Redis how jobs ended; one that could not be told stays for the next time."""
-        while self._ready:
-            entry = self._ready[0]
-            if self._is_current(entry):
-                self._settle(entry)
-            self._ready.popleft()
+        """Tell Redis how jobs ended; what could not be told stays for the next time."""
+        ready = [entry for entry in self._ready if self._is_current(entry)]
+        leases = self._worker.end([(entry.claim, entry.ended) for entry in ready])
+        self._ready.clear()
+        for entry, lease in zip(ready, leases, strict=True):
+            self._settle(entry, lease)
 
-    def _settle(self, entry: InFlight) -> None:
-        ending, claim = entry.ending, entry.claim
-        assert ending is not None, "only ended entries are ready"
-        how = "retried" if ending.retry and claim.has_retries else ending.how
-        if ending.output is not None:
-            lease = self._worker.succeed(claim, ending.output)
-        elif ending.how == "stopped":
-            lease = self._worker.stop(claim)
-        else:
-            log.warning("a job failed", job_id=claim.job_id, error=ending.message, outcome=how)
-            lease = self._worker.fail(claim, ending.message, retry=ending.retry)
+    def _settle(self, entry: InFlight, lease: Lease) -> None:
         if lease is not Lease.OWNED:
             self._drop(entry, lease)
             return
+        ending, claim = entry.ended, entry.claim
+        how = "retried" if ending.retry and claim.has_retries else ending.how
+        if ending.how == "failed":
+            log.warning("a job failed", job_id=claim.job_id, error=ending.message, outcome=how)
         del self._table[claim.job_id]
         self._metrics.completed(entry.kind, how, time.monotonic() - entry.taken_s)

@@ -19,7 +19,6 @@ from movq_core.protocol import (
     Fidelity,
     JobOutput,
     ReconstructRequest,
-    Request,
     Timings,
 )
 from movq_core.tiles import Codes
@@ -27,6 +26,8 @@ from worker.fidelity import measure_fidelity
 from worker.images import decode_image, encode_image
 from worker.metrics import WorkerMetrics
 from worker.work import Outcome, Work
+
+TileRequest = ReconstructRequest | EncodeRequest | DecodeRequest  # those that bring bytes
 
 
 class ImagePool:
@@ -38,7 +39,7 @@ class ImagePool:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="movq-images")
 
-    def load(self, job_id: str, request: Request) -> Future[Work]:
+    def load(self, job_id: str, request: TileRequest) -> Future[Work]:
         """The work of a job, its inputs read from the store; the future may hold a MovqError."""
         return self._threads.submit(self._load, job_id, request)
 
@@ -50,17 +51,15 @@ class ImagePool:
         """Wait for what runs, forget what waits."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, job_id: str, request: Request) -> Work:
+    def _load(self, job_id: str, request: TileRequest) -> Work:
         received_s = time.monotonic()
-        if isinstance(request, ReconstructRequest | EncodeRequest):
-            pixels = decode_image(self._blobs.get(request.image_key))
-            return Work(job_id, request, pixels=pixels, received_s=received_s)
         if isinstance(request, DecodeRequest):
             document = read_codes(self._blobs.get(request.codes_key))
             codes = checked_codes(document, self._manifest)
             size = (document.height, document.width)
             return Work(job_id, request, codes=codes, size=size, received_s=received_s)
-        return Work(job_id, request, received_s=received_s)
+        pixels = decode_image(self._blobs.get(request.image_key))
+        return Work(job_id, request, pixels=pixels, received_s=received_s)
 
     def _store(self, outcome: Outcome) -> JobOutput:
         begun_s = time.monotonic()

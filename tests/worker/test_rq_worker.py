@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
@@ -24,12 +23,18 @@ from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
 from movq_core.errors import InvalidRequest, QueueUnavailable
 from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
-from movq_core.protocol import QUEUE_NAME, GenerateRequest, JobOutput
+from movq_core.protocol import QUEUE_NAME, GenerateRequest, JobOutput, Timings
 from tests.worker.stand_in_engine import StandInEngine
+from worker.claim import Claim, Ending, Lease
 from worker.intake import Intake
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
-from worker.rq_worker import Lease, RQWorker, connect
+from worker.rq_worker import RQWorker, connect
+
+STOPPED = Ending("stopped", message="stopped on request")
+OUTPUT = JobOutput(
+    image_keys=["k"], seeds=[1], height=8, width=8, timings=Timings(waited_s=0, ran_s=0, encoded_s=0)
+)
 
 TINY = Manifest(
     name="tiny", movq=MOVQ_PRESETS["tiny"], maskgit=MASKGIT_PRESETS["tiny"], labels=("a", "b", "c")
@@ -161,6 +166,16 @@ def bare_worker(url: str, lease_s: int = 15) -> Iterator[RQWorker]:
     worker.close()
 
 
+def take_one(worker: RQWorker) -> Claim:
+    (claim,) = worker.take(1)
+    return claim
+
+
+def end(worker: RQWorker, claim: Claim, ending: Ending) -> Lease:
+    (lease,) = worker.end([(claim, ending)])
+    return lease
+
+
 def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
@@ -288,14 +303,94 @@ def test_a_malformed_command_does_not_kill_the_listener(shop: Shop, hire: Callab
 
 
 def test_a_job_cancelled_while_queued_is_not_run(shop: Shop, redis_url: str) -> None:
-    """CANCELED between LMOVE and the claim: RQ alone would overwrite it by STARTED."""
+    """CANCELED and still in the list: RQ alone would overwrite it by STARTED."""
+    with bare_worker(redis_url) as worker:
+        job_id, other = shop.submit(), shop.submit()
+        shop.redis.hset(Job.key_for(job_id), "status", "canceled")
+        assert [claim.job_id for claim in worker.take(2)] == [other]
+        assert shop.status(job_id) is JobStatus.CANCELED
+        assert shop.queue.count == 0
+
+
+def test_a_take_fills_the_room_there_is_and_keeps_the_order(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as worker:
+        job_ids = [shop.submit(GenerateRequest(num_images=4)) for _ in range(5)]
+        for job_id in job_ids:
+            shop.redis.hset(Job.key_for(job_id), "images", 4)  # as the service does
+        assert [claim.job_id for claim in worker.take(9)] == job_ids[:3], "the last may have more"
+        assert shop.queue.job_ids == job_ids[3:]
+        assert [claim.job_id for claim in worker.take(100)] == job_ids[3:]
+
+
+def test_what_a_claim_writes_is_what_rq_reads(shop: Shop, redis_url: str) -> None:
     with bare_worker(redis_url) as worker:
         job_id = shop.submit()
-        job = Queue.dequeue_any([worker.queue], None, worker.connection, serializer=worker.serializer)[0]
-        shop.job(job_id).cancel()
-        assert worker._claim(job) is None
-        assert shop.status(job_id) is JobStatus.CANCELED
-        assert shop.redis.llen(shop.queue.intermediate_queue_key) == 0
+        claim = take_one(worker)
+        job = shop.job(job_id)
+        (execution,) = job.get_executions()
+        assert (job.get_status(), job.worker_name) == (JobStatus.STARTED, worker.name)
+        assert (job.started_at, job.last_heartbeat) == (claim.started_at, claim.started_at)
+        assert (execution.id, execution.worker_name) == (claim.execution_id, worker.name)
+        assert execution.created_at == claim.started_at
+        assert shop.queue.started_job_registry.get_job_ids(cleanup=False) == [job_id]
+        assert worker.current_execution_count == 1
+
+
+def test_what_an_ending_writes_is_what_rq_reads(shop: Shop, redis_url: str) -> None:
+    endings = {
+        JobStatus.FINISHED: Ending("succeeded", output=OUTPUT),
+        JobStatus.FAILED: Ending("failed", message="no such class"),
+        JobStatus.STOPPED: STOPPED,
+    }
+    with bare_worker(redis_url) as worker:
+        for status, ending in endings.items():
+            job_id = shop.submit()
+            claim = take_one(worker)
+            assert end(worker, claim, ending) is Lease.OWNED
+            job, result = shop.job(job_id), shop.job(job_id).latest_result()
+            assert result is not None
+            assert job.get_status() is status
+            assert (job.started_at, job.ended_at) == (claim.started_at, result.execution_ended_at)
+            assert (result.worker_name, result.execution_id) == (worker.name, claim.execution_id)
+            assert 590 <= shop.redis.ttl(job.key) <= 600
+            assert 590 <= shop.redis.ttl(Result.get_key(job_id)) <= 600
+            assert job.get_executions() == []
+            shop.assert_at_rest([job_id])
+            succeeded = status is JobStatus.FINISHED
+            assert job.return_value() == (ending.output.model_dump(mode="json") if ending.output else None)
+            assert result.exc_string == (None if succeeded else ending.message)
+            assert (job_id in shop.queue.finished_job_registry) == succeeded
+            assert (job_id in shop.queue.failed_job_registry) != succeeded
+        worker.renew([])
+        worker.refresh()
+        assert (worker.successful_job_count, worker.failed_job_count) == (1, 2)
+        assert worker.current_execution_count == 0
+
+
+def test_a_job_that_is_tried_again_is_queued_as_rq_would(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as worker:
+        job_id, other = shop.submit(retries=2), shop.submit()
+        claim = take_one(worker)
+        assert end(worker, claim, Ending("failed", message="try again", retry=True)) is Lease.OWNED
+        assert shop.queue.job_ids == [other, job_id]
+        assert (shop.status(job_id), shop.job(job_id).retries_left) == (JobStatus.QUEUED, 1)
+        assert Result.count(shop.job(job_id)) == 0
+        assert shop.started() == 0
+
+
+def test_a_failed_job_that_is_requeued_by_hand_does_not_expire_while_it_runs(
+    shop: Shop, redis_url: str
+) -> None:
+    with bare_worker(redis_url) as worker:
+        job_id = shop.submit()
+        end(worker, take_one(worker), Ending("failed", message="no"))
+        shop.queue.failed_job_registry.requeue(job_id)
+        assert shop.redis.ttl(Job.key_for(job_id)) > 0
+        assert end(worker, take_one(worker), Ending("succeeded", output=OUTPUT)) is Lease.OWNED
+        shop.redis.delete(Result.get_key(job_id))
+        shop.queue.finished_job_registry.requeue(job_id)
+        take_one(worker)
+        assert shop.redis.ttl(Job.key_for(job_id)) == -1
 
 
 def test_a_job_cancelled_behind_the_workers_back_is_dropped(shop: Shop, hire: Callable[..., Crew]) -> None:
@@ -321,7 +416,7 @@ def test_a_dead_workers_job_runs_again_and_spends_a_retry(
 ) -> None:
     with bare_worker(redis_url) as dead:
         job_id = shop.submit(retries=2)
-        assert dead.take() is not None
+        take_one(dead)
         expire_leases(shop)
         crew = hire()
         crew.engine.gate.set()
@@ -335,7 +430,7 @@ def test_a_job_on_its_last_try_runs_alone_and_can_be_stopped_while_it_waits(
 ) -> None:
     with bare_worker(redis_url) as dead:
         suspects = [shop.submit(retries=1) for _ in range(2)]
-        assert [dead.take() is not None for _ in suspects] == [True, True]
+        assert [claim.job_id for claim in dead.take(2)] == suspects
         expire_leases(shop)
         dead.reap()
     others = [shop.submit() for _ in range(3)]
@@ -364,30 +459,62 @@ def test_a_job_on_its_last_try_runs_alone_and_can_be_stopped_while_it_waits(
 def test_a_job_that_lost_its_last_worker_fails_clearly(shop: Shop, redis_url: str) -> None:
     with bare_worker(redis_url) as worker:
         job_id = shop.submit(retries=0)
-        claim = worker.take()
-        assert claim is not None
+        claim = take_one(worker)
         expire_leases(shop)
         assert worker.reap() == {"lease": 0, "exhausted": 1, "stranded": 0}
         assert shop.status(job_id) is JobStatus.FAILED
         assert "no retry is left" in (shop.error(job_id) or "")
         # Its late owner finds the lease lost and must not add a second result.
-        assert worker.fail(claim, "late", retry=False) is Lease.LOST
+        assert end(worker, claim, Ending("failed", message="late")) is Lease.LOST
         shop.assert_at_rest([job_id])
 
 
 def test_a_lost_lease_cannot_finish_a_job(shop: Shop, redis_url: str) -> None:
     with bare_worker(redis_url) as slow, bare_worker(redis_url) as other:
         job_id = shop.submit()
-        old = slow.take()
+        old = take_one(slow)
         expire_leases(shop)
         other.reap()
-        new = other.take()
-        assert old is not None
-        assert new is not None
+        new = take_one(other)
+        assert end(slow, old, STOPPED) is Lease.LOST
         assert slow.renew([old]) == [Lease.LOST]
-        assert slow.stop(old) is Lease.LOST
+        assert not slow.give_back(old)
         assert shop.status(job_id) is JobStatus.STARTED
-        assert other.stop(new) is Lease.OWNED
+        assert other.renew([new]) == [Lease.OWNED]
+        assert [e.id for e in shop.job(job_id).get_executions()] == [new.execution_id]
+        assert end(other, new, STOPPED) is Lease.OWNED
+        shop.assert_at_rest([job_id])
+
+
+def test_the_reaper_takes_a_lost_execution_from_its_workers_list(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as dead, bare_worker(redis_url) as other:
+        shop.submit()
+        take_one(dead)
+        assert dead.current_execution_count == 1
+        expire_leases(shop)
+        other.reap()
+        assert dead.current_execution_count == 0
+
+
+def test_jobs_end_together_each_by_its_own_lease(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as worker:
+        job_ids = [shop.submit() for _ in range(3)]
+        claims = worker.take(3)
+        shop.redis.zrem(shop.queue.started_job_registry.key, claims[1].member)
+        leases = worker.end([(claim, STOPPED) for claim in claims])
+        assert leases == [Lease.OWNED, Lease.LOST, Lease.OWNED]
+        stopped, started = JobStatus.STOPPED, JobStatus.STARTED
+        assert [shop.status(job_id) for job_id in job_ids] == [stopped, started, stopped]
+
+
+def test_a_server_that_forgot_the_scripts_learns_them_again(shop: Shop, redis_url: str) -> None:
+    with bare_worker(redis_url) as worker:
+        job_id = shop.submit()
+        claim = take_one(worker)
+        shop.redis.script_flush()
+        assert worker.renew([claim]) == [Lease.OWNED]
+        shop.redis.script_flush()
+        assert end(worker, claim, STOPPED) is Lease.OWNED
         shop.assert_at_rest([job_id])
 
 
@@ -395,7 +522,7 @@ def test_a_job_reaped_by_many_is_put_back_once(shop: Shop, redis_url: str) -> No
     with bare_worker(redis_url) as one, bare_worker(redis_url) as two:
         for _ in range(20):
             shop.submit()
-            assert one.take() is not None
+            take_one(one)
         expire_leases(shop)
         found: list[int] = []
         threads = [
@@ -411,72 +538,61 @@ def test_a_job_reaped_by_many_is_put_back_once(shop: Shop, redis_url: str) -> No
 
 
 def test_an_id_left_between_two_lists_comes_back_without_a_retry(shop: Shop, redis_url: str) -> None:
+    """RQ's own way of taking leaves it there when it dies in the middle."""
     with bare_worker(redis_url) as worker:
         job_id = shop.submit(retries=2)
-        slow = Queue.dequeue_any([worker.queue], None, worker.connection, serializer=worker.serializer)[0]
+        Queue.dequeue_any([worker.queue], None, worker.connection, serializer=worker.serializer)
         assert worker.reap()["stranded"] == 0
         worker._stranded_since_s[job_id] -= 16
         assert worker.reap()["stranded"] == 1
         assert shop.queue.job_ids == [job_id]
-        # Its taker was only slow: it must not claim what stands in the queue again.
-        assert worker._claim(slow) is None
-        claim = worker.take()
-        assert claim is not None
-        assert claim.job.retries_left == 2
+        assert take_one(worker).retries_left == 2
 
 
-def test_a_claim_whose_answer_was_lost_is_proved_and_kept(
-    shop: Shop, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_take_whose_answer_was_lost_goes_back_at_the_next_renewal(shop: Shop, redis_url: str) -> None:
+    """However late it ran: nobody knows the execution, and Redis names it among ours."""
+    with bare_worker(redis_url) as worker:
+        kept, lost = shop.submit(), shop.submit()
+        claim = take_one(worker)
+        with monkeypatched(worker, "_take", lose_the_answer(worker._take)), pytest.raises(QueueUnavailable):
+            worker.take(1)
+        assert shop.status(lost) is JobStatus.STARTED
+        assert worker.renew([claim]) == [Lease.OWNED]
+        assert shop.status(lost) is JobStatus.QUEUED
+        assert shop.job(lost).retries_left == 2
+        assert shop.status(kept) is JobStatus.STARTED
+        assert take_one(worker).job_id == lost
+        assert worker.take(1) == []
+
+
+def test_an_ending_whose_answer_was_lost_ends_a_job_once(shop: Shop, redis_url: str) -> None:
     with bare_worker(redis_url) as worker:
         job_id = shop.submit()
-        monkeypatch.setattr(Pipeline, "execute", lose_the_answer(Pipeline.execute))
-        with pytest.raises(QueueUnavailable):
-            worker.take()
-        monkeypatch.undo()
-        assert shop.status(job_id) is JobStatus.STARTED
-        assert worker.renew([]) == []
-        claim = worker.take()
-        assert claim is not None
-        assert claim.job_id == job_id
-        assert worker.take() is None
+        claim = take_one(worker)
+        with (
+            monkeypatched(Pipeline, "execute", lose_the_answer(Pipeline.execute)),
+            pytest.raises(QueueUnavailable),
+        ):
+            end(worker, claim, STOPPED)
+        assert end(worker, claim, STOPPED) is Lease.LOST
+        shop.assert_at_rest([job_id])
 
 
-def test_a_connection_that_dies_under_a_watch_is_no_conflict(shop: Shop, redis_url: str) -> None:
-    """RQ would run the transaction again on a WatchError, and finish a job twice."""
-    with bare_worker(redis_url) as worker:
-        for act in (lambda p: p.get("key"), lambda p: (p.multi(), p.set("key", 1), p.execute())):
-            with worker.connection.pipeline() as pipeline:
-                pipeline.watch("key")
-                address = pipeline.immediate_execute_command("CLIENT", "ID")
-                shop.redis.client_kill_filter(_id=address)
-                with pytest.raises(RedisConnectionError):
-                    act(pipeline)
-        assert shop.redis.get("key") is None
+@contextmanager
+def monkeypatched(target: object, name: str, value: object) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, name, value)
+        yield
 
 
-def test_a_claim_that_never_reached_redis_is_put_back(
-    shop: Shop, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with bare_worker(redis_url) as worker:
-        job_id = shop.submit()
-        monkeypatch.setattr(Pipeline, "execute", lose_the_answer(lambda _: None))
-        with pytest.raises(QueueUnavailable):
-            worker.take()
-        monkeypatch.undo()
-        assert worker.take() is None
-        claim = worker.take()
-        assert claim is not None
-        assert claim.job_id == job_id
-        shop.job(job_id).delete()
+def lose_the_answer(act: Callable[..., object]) -> Callable[..., None]:
+    """Redis does it, and its answer comes too late."""
 
-
-def lose_the_answer(execute: Callable[[Pipeline], object]) -> Callable[[Pipeline], None]:
-    def executed(pipeline: Pipeline) -> None:
-        execute(pipeline)
+    def acted(*arguments: object) -> None:
+        act(*arguments)
         raise RedisTimeoutError("Timeout reading from socket")
 
-    return executed
+    return acted
 
 
 def test_drain_finishes_what_is_in_flight_and_takes_no_more(shop: Shop, hire: Callable[..., Crew]) -> None:
