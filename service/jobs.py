@@ -7,24 +7,25 @@ service needs beyond RQ's fields is one more field, `images`, in the job's hash.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import redis
 import redis.asyncio
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job as RQJob
-from rq.job import JobStatus, parse_job_id
+from rq.job import JobStatus
 from rq.registry import CanceledJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.results import Result
 from rq.utils import now, str_to_date, utcformat
 from rq.worker_registration import get_keys
 
@@ -33,6 +34,7 @@ from movq_core.protocol import QUEUE_NAME, Request
 from service.admission import Admission, Load
 from service.failures import failure_sentence
 from service.job import Job, Status, images_of, output_of, request_of, status_of
+from service.queue_scripts import ENQUEUE, QUEUED_IMAGES, RUNNING_IMAGES
 from service.settings import Settings
 
 SERIALIZER = "json"  # never pickle: it runs code for whoever can write to Redis
@@ -51,21 +53,22 @@ RATE_JOBS = 64
 class JobStore:
     """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached.
 
-    RQ is synchronous, so its calls run in threads. Nothing is retried by the client library: a
-    repeated MULTI would enqueue a job twice.
+    What is asked once a request, entering and waiting, is asynchronous; RQ is not, so its own calls run in
+    threads. Nothing is retried by the client library: a repeated script would enqueue a job twice.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._admission = Admission(settings.max_queue_images)
-        self._door = threading.Lock()  # count and enqueue as one, in this process
         options: dict[str, Any] = {
             "socket_timeout": SOCKET_TIMEOUT_S,
             "socket_connect_timeout": SOCKET_TIMEOUT_S,
             "retry": RedisRetry(NoBackoff(), 0),
+            "protocol": 2,  # in the third, XREAD answers in another shape
         }
         self._redis = redis.Redis.from_url(settings.redis_url, **options)
         self._async_redis = redis.asyncio.Redis.from_url(settings.redis_url, **options)
+        self._enter = self._async_redis.register_script(ENQUEUE)
         self._queue = Queue(QUEUE_NAME, connection=self._redis, serializer=SERIALIZER)
         self._started = StartedJobRegistry(queue=self._queue)
         self._finished = FinishedJobRegistry(queue=self._queue)
@@ -78,7 +81,17 @@ class JobStore:
 
     async def submit(self, request: Request) -> Job:
         """Put `request` on the queue; raises QueueFull when it has no room for its images."""
-        return await to_thread.run_sync(self._submit, request)
+        record, images = self._record_of(request), images_of(request)
+        with CancelScope(shield=True):  # whoever asked must learn that it is in, to take it out again
+            while not (position := await self._enqueue(record, images)):
+                await to_thread.run_sync(self._refuse, images)  # unless there is room by now
+        return Job(
+            id=record.id,
+            status=Status.QUEUED,
+            request=request,
+            created_at=record.created_at,
+            position=position,
+        )
 
     async def get(self, job_id: str) -> Job:
         """The job as it stands; raises JobNotFound."""
@@ -93,8 +106,9 @@ class JobStore:
         while not job.is_final and (left_s := deadline - time.monotonic()) > 0:
             slice_s = min(WAIT_SLICE_S, left_s)
             try:
-                await self._await_result(job.id, slice_s)
-                job = await self.get(job.id)
+                result = await self._await_result(job.id, slice_s)
+                # The result says all of a success; of another end, and of none yet, the record says more.
+                job = succeeded(job, result) if result else await self.get(job.id)
             except QueueUnavailable:
                 await asyncio.sleep(min(OUTAGE_PAUSE_S, left_s))
         return job
@@ -115,44 +129,33 @@ class JobStore:
         """Number of workers on our queue that were heard from lately."""
         return await to_thread.run_sync(self._workers)
 
-    def _submit(self, request: Request) -> Job:
-        images = images_of(request)
-        job_id = str(uuid.uuid4())
-        if not self._door.acquire(timeout=SOCKET_TIMEOUT_S):
-            raise QueueUnavailable("The queue does not answer.")
-        try:
-            with _outage_told():
-                load = self._load()
-                self._admission.check(images, load, self._images_per_s)
-                record = self._enqueue(job_id, request, images)
-        finally:
-            self._door.release()
-        return Job(
-            id=job_id,
-            status=Status.QUEUED,
-            request=request,
-            created_at=record.created_at,
-            position=load.queued_jobs + 1,
-        )
-
-    def _enqueue(self, job_id: str, request: Request, images: int) -> RQJob:
+    def _record_of(self, request: Request) -> RQJob:
         settings = self._settings
-        with self._redis.pipeline() as pipeline:
-            record = self._queue.enqueue_call(
-                request.kind.function,
-                kwargs={"request": request.model_dump(mode="json")},
-                timeout=settings.job_timeout_s,
-                result_ttl=settings.result_ttl_s,
-                failure_ttl=settings.failure_ttl_s,
-                ttl=None,
-                description=request.kind.function,
-                job_id=job_id,
-                retry=Retry(max=settings.max_retries) if settings.max_retries else None,
-                pipeline=pipeline,
-            )
-            pipeline.hset(record.key, IMAGES_FIELD, str(images))
-            pipeline.execute()
+        record = self._queue.create_job(
+            request.kind.function,
+            kwargs={"request": request.model_dump(mode="json")},
+            timeout=settings.job_timeout_s,
+            result_ttl=settings.result_ttl_s,
+            failure_ttl=settings.failure_ttl_s,
+            description=request.kind.function,
+            job_id=str(uuid.uuid4()),
+            status=JobStatus.QUEUED,
+            retry=Retry(max=settings.max_retries) if settings.max_retries else None,
+        )
+        record.enqueued_at = now()
         return record
+
+    async def _enqueue(self, record: RQJob, images: int) -> int:
+        """The job's place in the queue; 0 when there is no room for it."""
+        fields = {**record.to_dict(), IMAGES_FIELD: images}
+        keys = [self._queue.key, self._started.key, record.key, Queue.redis_queues_keys]
+        arguments: list[Any] = [images, self._settings.max_queue_images, record.id]
+        arguments += [part for pair in fields.items() for part in pair]
+        with _outage_told():
+            return int(await self._enter(keys, arguments))
+
+    def _refuse(self, images: int) -> None:
+        self._admission.check(images, self._load(), self._images_per_s)
 
     def _fetch(self, job_id: str) -> RQJob:
         try:
@@ -181,11 +184,17 @@ class JobStore:
             else None,
         )
 
-    async def _await_result(self, job_id: str, timeout_s: float) -> None:
-        """Return when the job has a result, or after `timeout_s` seconds."""
+    async def _await_result(self, job_id: str, timeout_s: float) -> Result | None:
+        """What the job has returned, once it has; None after `timeout_s` seconds, or without success."""
         with _outage_told():
             block_ms = max(1, int(timeout_s * 1000))
-            await self._async_redis.xread({RESULTS_KEY.format(job_id): "0-0"}, count=1, block=block_ms)
+            key = RESULTS_KEY.format(job_id)
+            answer: Any = await self._async_redis.xread({key: "0-0"}, count=1, block=block_ms)
+        for _, entries in answer:
+            for entry_id, fields in entries:
+                result = Result.restore(job_id, entry_id.decode(), fields, self._redis, SERIALIZER)
+                return result if result.type is Result.Type.SUCCESSFUL else None
+        return None
 
     def _cancel(self, job_id: str) -> Job:
         """Ask until the job is final or its worker has been told to stop it.
@@ -240,19 +249,16 @@ class JobStore:
         return told
 
     def _load(self) -> Load:
-        with _outage_told(), self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.lrange(self._queue.key, 0, -1)
-            pipeline.lrange(self._queue.intermediate_queue_key, 0, -1)
-            pipeline.zrange(self._started.key, 0, -1)  # read plainly: RQ's getters reap as they read
-            waiting, taken, started = pipeline.execute()
-            running = {parse_job_id(entry.decode()) for entry in started}
-            queued = {entry.decode() for entry in (*waiting, *taken)} - running
-            return Load(
-                queued_jobs=len(queued),
-                queued_images=self._count_images(queued),
-                running_jobs=len(running),
-                running_images=self._count_images(running),
-            )
+        with _outage_told(), self._redis.pipeline() as pipeline:
+            pipeline.sort(self._queue.key, by="nosort", get=[QUEUED_IMAGES])
+            pipeline.sort(self._started.key, by="nosort", get=[RUNNING_IMAGES])
+            queued, running = pipeline.execute()
+        return Load(
+            queued_jobs=len(queued),
+            queued_images=sum(int(images or 1) for images in queued),
+            running_jobs=len(running),
+            running_images=sum(int(images or 1) for images in running),
+        )
 
     def _count_images(self, job_ids: set[str]) -> int:
         """Images of these jobs; a job that somebody else enqueued counts as one."""
@@ -288,6 +294,18 @@ class JobStore:
         return sum(
             1 for heard, death in records if heard and not death and str_to_date(heard).timestamp() > horizon
         )
+
+
+def succeeded(job: Job, result: Result) -> Job:
+    """`job` once it has returned `result`."""
+    return replace(
+        job,
+        status=Status.SUCCEEDED,
+        position=None,
+        started_at=result.execution_started_at,
+        finished_at=result.execution_ended_at,
+        output=output_of(result.return_value),
+    )
 
 
 @contextmanager

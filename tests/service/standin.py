@@ -106,6 +106,8 @@ class StandIn:
         request = parse_request(job.kwargs["request"])
         self.seen.append(request)
         execution = self._records.prepare_execution(job)
+        images = request.num_images if isinstance(request, GenerateRequest) else 1
+        self._redis.hset(execution.key, "images", images)  # as our worker does: the service adds them up
         self._records.prepare_job_execution(job, remove_from_intermediate_queue=True)
         while not self._free.wait(0.005):
             if execution.id in self._records.stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -10,10 +11,14 @@ import httpx
 import pytest
 from redis import Redis
 from rq import Queue
-from rq.job import Job
+from rq.job import Job as RQJob
 
-from movq_core.protocol import QUEUE_NAME
+from movq_core.errors import QueueFull
+from movq_core.protocol import QUEUE_NAME, GenerateRequest
 from service.failures import failure_sentence
+from service.job import Job
+from service.jobs import JobStore
+from service.settings import Settings
 from tests.service.standin import StandIn
 
 
@@ -57,7 +62,7 @@ def test_the_envelope_of_a_queued_job(client: httpx.Client) -> None:
 def test_what_rq_is_told(client: httpx.Client, redis_url: str) -> None:
     job_id = start(client, num_images=3, class_id=1).rpartition("/")[2]
     with Redis.from_url(redis_url) as connection:
-        record = Job.fetch(job_id, connection=connection, serializer="json")
+        record = RQJob.fetch(job_id, connection=connection, serializer="json")
         assert record.func_name == "movq.generate"
         assert record.origin == QUEUE_NAME
         assert record.kwargs["request"]["class_id"] == 1
@@ -225,6 +230,23 @@ def test_the_bound_holds_under_a_rush(client: httpx.Client) -> None:
     for thread in threads:
         thread.join()
     assert sorted(codes) == [202] * 8 + [429] * 24
+
+
+def test_the_bound_holds_over_several_services(redis_url: str) -> None:
+    async def rush() -> list[Job | BaseException]:
+        stores = [JobStore(Settings(redis_url=redis_url, max_queue_images=16)) for _ in range(2)]
+        request = GenerateRequest(num_images=2)
+        answers = await asyncio.gather(
+            *(store.submit(request) for store in stores * 16), return_exceptions=True
+        )
+        for store in stores:
+            await store.close()
+        return answers
+
+    answers = asyncio.run(rush())
+    assert sum(isinstance(answer, QueueFull) for answer in answers) == 24
+    positions = sorted(answer.position or 0 for answer in answers if isinstance(answer, Job))
+    assert positions == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_reading_reaps_nothing(client: httpx.Client, worker: StandIn, redis_url: str) -> None:

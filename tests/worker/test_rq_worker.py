@@ -317,7 +317,11 @@ def test_a_take_fills_the_room_there_is_and_keeps_the_order(shop: Shop, redis_ur
         job_ids = [shop.submit(GenerateRequest(num_images=4)) for _ in range(5)]
         for job_id in job_ids:
             shop.redis.hset(Job.key_for(job_id), "images", 4)  # as the service does
-        assert [claim.job_id for claim in worker.take(9)] == job_ids[:3], "the last may have more"
+        claims = worker.take(9)
+        assert [claim.job_id for claim in claims] == job_ids[:3], "the last may have more"
+        assert shop.redis.hget(f"rq:execution:{claims[0].member}", "images") == b"4", (
+            "the service adds them up"
+        )
         assert shop.queue.job_ids == job_ids[3:]
         assert [claim.job_id for claim in worker.take(100)] == job_ids[3:]
 
