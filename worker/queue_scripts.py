@@ -27,10 +27,13 @@ from __future__ import annotations
 TAKE = """
 local room, lease, name = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local server_now = tonumber(redis.call('TIME')[1])
-local taken = {}
-while room > 0 and #taken < #ARGV - 6 do
-  local id = redis.call('LPOP', KEYS[1])
-  if not id then break end
+local ids, taken = redis.call('LPOP', KEYS[1], #ARGV - 6) or {}, {}
+local first_left = #ids + 1
+for place, id in ipairs(ids) do
+  if room <= 0 then
+    first_left = place
+    break
+  end
   local key = 'rq:job:' .. id
   local record = redis.pcall('HGETALL', key)
   local job = {}
@@ -49,10 +52,10 @@ while room > 0 and #taken < #ARGV - 6 do
     redis.call('ZADD', 'rq:executions:' .. id, server_now + lease + 60, execution)
     redis.call('SADD', KEYS[4], member)
     table.insert(taken, {id, execution, record})
-    room = room - images
-    if job.lost then break end
+    room = job.lost and 0 or room - images
   end
 end
+for place = #ids, first_left, -1 do redis.call('LPUSH', KEYS[1], ids[place]) end
 if #taken > 0 and ARGV[4] ~= 'busy' then redis.call('HSET', KEYS[3], 'state', 'busy') end
 return taken
 """
