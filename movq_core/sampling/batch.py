@@ -60,7 +60,7 @@ def entries_of(
 def take_step(prior: MaskGIT, rows: Rows, batch: Batch) -> None:
     """The next step of every image of `batch`: forward, guidance, `unmask_step`; the rows are written last.
 
-    Tensors only: on CUDA no shape depends on a value and the host waits for nothing, so that it can be recorded.
+    Tensors only: on CUDA no shape depends on a value and the host waits for nothing, so it can be recorded.
     """
     codes = rows.codes[batch.row]  # (B, C, H, W)
     logits = prior(codes, rows.fields.class_id[batch.owner])  # (B, C, H, W, K)
