@@ -1,6 +1,6 @@
 """What does the engine cost, and what does it bring? `python -m benchmarks.serving.engine`
 
-In one process, without queue and service. At saturation and equal steps: the engine against the raw model in
+Without queue and service. At saturation and equal steps: the engine against the raw model in
 batches of as many rows. Under mixed steps, all of them waiting at the start: continuous batching against
 static batches, in the order of arrival, that run until their longest request has its steps.
 """
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +22,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.measuring import JsonPath, interleaved, show, spread, write_json
-from benchmarks.serving.bundle import served_bundle
+from benchmarks.serving.bundle import cache_of, served_bundle
 from benchmarks.serving.raw_model import RawModel
 from benchmarks.serving.requests import Requests, equal_requests, mixed_requests
 from worker.engine import Engine
@@ -33,10 +35,29 @@ ENGINE, STATIC, EARLY = "engine", "raw model", "raw model, done ones leave"
 
 @contextmanager
 def running_engine(model_dir: Path, rows: int) -> Iterator[Engine]:
-    engine = Engine(ModelRunner(model_dir, rows), rows, SilentMetrics())
+    # Loaded by a thread that ends: OpenMP keeps threads for each of ours that has ever computed, and once
+    # there are more of them than cores, every one waits asleep, which a step pays for hundreds of times.
+    with ThreadPoolExecutor(1) as loader:
+        runner = loader.submit(ModelRunner, model_dir, rows, cache_dir=cache_of(model_dir)).result()
+    engine = Engine(runner, rows, SilentMetrics())
     engine.start()
     yield engine
     engine.stop(timeout_s=60.0)
+
+
+@contextmanager
+def raw_model_elsewhere(model_dir: Path) -> Iterator[ProcessPoolExecutor]:
+    """A process with the raw model in it, for the engine's sake: see `running_engine`."""
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=load_raw_model, initargs=(model_dir,)) as process:
+        yield process
+
+
+RAW: list[RawModel] = []  # in that process
+
+
+def load_raw_model(model_dir: Path) -> None:
+    RAW.append(RawModel(model_dir))
 
 
 def through_engine(engine: Engine, requests: Requests) -> list[float]:
@@ -53,12 +74,18 @@ def through_engine(engine: Engine, requests: Requests) -> list[float]:
     return done_s
 
 
-def through_raw_model(raw: RawModel, rows: int, leave_early: bool, requests: Requests) -> list[float]:
+def through_raw_model(
+    process: ProcessPoolExecutor, rows: int, leave_early: bool, requests: Requests
+) -> list[float]:
     """Seconds from now until each request has its pixels, batch after batch of `rows`."""
+    return process.submit(batch_after_batch, rows, leave_early, requests).result()
+
+
+def batch_after_batch(rows: int, leave_early: bool, requests: Requests) -> list[float]:
     started = time.perf_counter()
     done_s: list[float] = []
     for first in range(0, len(requests), rows):
-        images = raw.images(requests[first : first + rows], leave_early)
+        images = RAW[0].images(requests[first : first + rows], leave_early)
         done_s += [time.perf_counter() - started] * len(images)
     return done_s
 
@@ -97,8 +124,11 @@ def main(
 ) -> None:
     """Print and write images a second and latency of the engine and of the raw model."""
     equal, mixed = equal_requests(rows * batches), mixed_requests(rows * batches)
-    with served_bundle() as model_dir, running_engine(model_dir, rows) as engine:
-        raw = RawModel(model_dir)
+    with (
+        served_bundle() as model_dir,
+        raw_model_elsewhere(model_dir) as raw,
+        running_engine(model_dir, rows) as engine,
+    ):
         ours = partial(through_engine, engine)
         static, early = (partial(through_raw_model, raw, rows, leave_early) for leave_early in (False, True))
         saturation, at_saturation = measure(

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.serving.bundle import cache_of
 from movq_core.protocol import GenerateRequest
 from movq_core.sampling.schedule import mask_plan, noise_plan
 from movq_core.sampling.step import StepRows, unmask_step
@@ -19,7 +20,7 @@ class RawModel:
     """The models as a worker holds them, without its rows, its engine and its queue."""
 
     def __init__(self, model_dir: Path) -> None:
-        self._runner = ModelRunner(model_dir, rows=1)
+        self._runner = ModelRunner(model_dir, rows=1, cache_dir=cache_of(model_dir))
         assert self._runner.bundle.maskgit is not None
         self.prior = self._runner.bundle.maskgit
         self.device = self._runner.device

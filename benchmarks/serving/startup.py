@@ -41,6 +41,7 @@ def empty_caches() -> Iterator[dict[str, str]]:
             "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor",
             "TRITON_CACHE_DIR": f"{folder}/triton",
             "MOVQ_DATA_DIR": f"{folder}/data",
+            "MOVQ_CACHE_DIR": f"{folder}/chosen",
         }
 
 
