@@ -43,6 +43,8 @@ RESULTS_KEY = "rq:results:{}"  # RQ's stream of a job's results
 SOCKET_TIMEOUT_S = 5.0
 WAIT_SLICE_S = 1.0  # a cancelled job writes no result, so its status is read again this often
 OUTAGE_PAUSE_S = 0.5
+DOOR_CONNECTIONS = 16
+WAITERS_BESIDE = 64  # several may wait for one job, and jobs that are over are waited for a moment longer
 STOP_GRACE_S = 2.0  # a running job is cancelled between two steps
 CANCEL_ATTEMPTS = 20
 CANCEL_PAUSE_S = 0.05
@@ -67,8 +69,14 @@ class JobStore:
             "protocol": 2,  # in the third, XREAD answers in another shape
         }
         self._redis = redis.Redis.from_url(settings.redis_url, **options)
-        self._async_redis = redis.asyncio.Redis.from_url(settings.redis_url, **options)
-        self._enter = self._async_redis.register_script(ENQUEUE)
+        # Who waits for a result holds a connection; who wants in must find one nevertheless, or wait for it.
+        waiters = settings.max_queue_images + WAITERS_BESIDE
+        self._waiting = redis.asyncio.Redis.from_url(settings.redis_url, max_connections=waiters, **options)
+        door = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.redis_url, max_connections=DOOR_CONNECTIONS, timeout=SOCKET_TIMEOUT_S, **options
+        )
+        self._door = redis.asyncio.Redis.from_pool(door)
+        self._enter = self._door.register_script(ENQUEUE)
         self._queue = Queue(QUEUE_NAME, connection=self._redis, serializer=SERIALIZER)
         self._started = StartedJobRegistry(queue=self._queue)
         self._finished = FinishedJobRegistry(queue=self._queue)
@@ -76,7 +84,8 @@ class JobStore:
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        await self._async_redis.aclose()
+        await self._waiting.aclose()
+        await self._door.aclose()
         self._redis.close()
 
     async def submit(self, request: Request) -> Job:
@@ -189,7 +198,7 @@ class JobStore:
         with _outage_told():
             block_ms = max(1, int(timeout_s * 1000))
             key = RESULTS_KEY.format(job_id)
-            answer: Any = await self._async_redis.xread({key: "0-0"}, count=1, block=block_ms)
+            answer: Any = await self._waiting.xread({key: "0-0"}, count=1, block=block_ms)
         for _, entries in answer:
             for entry_id, fields in entries:
                 result = Result.restore(job_id, entry_id.decode(), fields, self._redis, SERIALIZER)

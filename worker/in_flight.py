@@ -28,6 +28,7 @@ class InFlight:
     taken_s: float
     held: Request | None = None
     work: Work | None = None
+    has_outcome: bool = False  # the engine has done its part
     verdict: Ending | None = None
     ending: Ending | None = None
 

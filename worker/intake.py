@@ -54,7 +54,7 @@ class Intake:
         self._inbox = inbox
         self._mailbox: SimpleQueue[Any] = outbox  # of Outcomes, and of news: what to do about it
         self._metrics = metrics
-        self._credits = credits  # images in flight: the engine's rows and a few more
+        self._credits = credits  # images on their way to pixels: the engine's rows and a few more
         self._renew_every_s = renew_s
         self._grace_s = grace_s
         self._table: dict[str, InFlight] = {}
@@ -193,8 +193,10 @@ class Intake:
             self._doorbell.arm()
 
     def _room(self) -> int:
-        """Images that may be taken beside those in flight."""
-        return self._credits - sum(entry.images for entry in self._table.values())
+        """Images that may be taken: what the pool stores holds no row, but there must be an end to it."""
+        entries = self._table.values()
+        before = sum(entry.images for entry in entries if not entry.has_outcome)
+        return min(self._credits - before, 2 * self._credits - sum(entry.images for entry in entries))
 
     def _begin(self, claim: Claim) -> None:
         self._metrics.taken(claim.waited_s)
@@ -272,7 +274,7 @@ class Intake:
             return
         if isinstance(outcome.error, DeviceFault):
             return  # The process ends now; the lease runs out, and the job spends a retry.
-        entry.work = None
+        entry.work, entry.has_outcome = None, True
         if ending := entry.verdict or (failure_of(outcome.error) if outcome.error else None):
             self._end(entry, ending)
         elif outcome.cancelled:

@@ -16,7 +16,7 @@ from rq.job import Job as RQJob
 from movq_core.errors import QueueFull
 from movq_core.protocol import QUEUE_NAME, GenerateRequest
 from service.failures import failure_sentence
-from service.job import Job
+from service.job import Job, Status
 from service.jobs import JobStore
 from service.settings import Settings
 from tests.service.standin import StandIn
@@ -247,6 +247,26 @@ def test_the_bound_holds_over_several_services(redis_url: str) -> None:
     assert sum(isinstance(answer, QueueFull) for answer in answers) == 24
     positions = sorted(answer.position or 0 for answer in answers if isinstance(answer, Job))
     assert positions == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_crowd_enters_and_each_has_its_answer_at_once(redis_url: str, worker: StandIn) -> None:
+    """More of them than redis-py's pool has connections: a hundred."""
+
+    async def ask(store: JobStore) -> Job:
+        return await store.wait(await store.submit(GenerateRequest()), 30.0)
+
+    async def crowd() -> list[Job]:
+        store = JobStore(Settings(redis_url=redis_url, max_queue_images=200))
+        worker.hold()
+        asked = [asyncio.create_task(ask(store)) for _ in range(200)]
+        while len(job_ids(redis_url)) < 199:
+            await asyncio.sleep(0.01)
+        worker.release()
+        answers = await asyncio.gather(*asked)
+        await store.close()
+        return answers
+
+    assert {job.status for job in asyncio.run(crowd())} == {Status.SUCCEEDED}
 
 
 def test_reading_reaps_nothing(client: httpx.Client, worker: StandIn, redis_url: str) -> None:

@@ -220,6 +220,23 @@ def test_many_jobs_are_in_flight_at_once_and_no_more_than_the_credits(
     assert crew.engine.ran == job_ids
 
 
+def test_images_that_are_being_stored_hold_no_row(
+    shop: Shop, hire: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else rows stand empty while PNGs are written; but no more are stored than there are credits."""
+    crew, may_store = hire(credits=3), threading.Event()
+    store = crew.pool._store
+    monkeypatch.setattr(crew.pool, "_store", lambda outcome: may_store.wait(10) and store(outcome))
+    crew.engine.gate.set()
+    job_ids = [shop.submit() for _ in range(9)]
+    until(lambda: len(crew.engine.ran) == 6)
+    time.sleep(0.1)
+    assert shop.started() == 6
+    may_store.set()
+    until(shop.all_are(job_ids, JobStatus.FINISHED))
+    shop.assert_at_rest(job_ids)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
