@@ -122,7 +122,7 @@ class Intake:
     def _read_mail(self) -> None:
         """Wait until something happens, or nearly so, and do all that is to be done about it."""
         try:
-            mail = self._mailbox.get(timeout=LOOK_S)
+            mail = self._mailbox.get(timeout=0 if self._ready else LOOK_S)
             while True:
                 if isinstance(mail, Outcome):
                     self._on_outcome(mail)
@@ -214,6 +214,7 @@ class Intake:
         if claim.must_run_alone:
             log.warning("a job that lost its workers runs alone", job_id=claim.job_id)
             self._alone, entry.held = entry, request
+            self._release_held()
         else:
             self._load(entry, request)
 
@@ -236,7 +237,7 @@ class Intake:
 
     def _on_stop(self, job_id: str) -> None:
         if entry := self._table.get(job_id):
-            self._condemn(entry, Ending("stopped"))
+            self._condemn(entry, Ending("stopped", message="stopped on request"))
 
     def _check_deadline(self, entry: InFlight) -> None:
         timeout_s = entry.claim.timeout_s

@@ -644,6 +644,32 @@ def test_drain_hands_back_in_order_what_the_grace_does_not_reach(
     until(lambda: not crew.engine.waiting)
 
 
+def test_whatever_happens_wakes_the_intake(
+    shop: Shop, redis_url: str, hire: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for a look that it takes now and then: here it takes none for a minute."""
+    monkeypatch.setattr("worker.intake.LOOK_S", 60.0)
+    with bare_worker(redis_url) as dead:
+        suspect = shop.submit(retries=1)
+        take_one(dead)
+        expire_leases(shop)
+        dead.reap()
+    crew = hire(renew_s=60.0)
+    crew.engine.gate.set()
+    until(shop.all_are([suspect], JobStatus.FINISHED), 5)
+    until(shop.all_are([shop.submit()], JobStatus.FINISHED), 5)
+    until(shop.all_are([shop.submit(function="os.system")], JobStatus.FAILED), 5)
+    crew.engine.gate.clear()
+    job_id = shop.submit()
+    until(lambda: job_id in crew.engine.waiting, 5)
+    shop.redis.publish(crew.worker.pubsub_channel_name, f'{{"command": "stop-job", "job_id": "{job_id}"}}')
+    until(shop.all_are([job_id], JobStatus.STOPPED), 5)
+    assert shop.error(job_id) == "stopped on request"
+    crew.intake.drain()
+    crew.intake.join(5)
+    assert not crew.intake.is_alive()
+
+
 def test_rq_info_counts_the_executions(shop: Shop, hire: Callable[..., Crew]) -> None:
     crew = hire()
     for _ in range(3):
