@@ -1,4 +1,4 @@
-"""The bundle that all of them serve: 128x128 pixels, 16x16x4 codes of 1024, a prior of 8 layers x 256."""
+"""The bundle that all of them serve: 16x16x4 codes of 1024 for 128x128 pixels, a prior of 8 layers x 256."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ CLASSES = 10
 # Fresh weights give nearly flat logits; a trained prior has opinions.
 SHARPNESS = 40.0
 
-SERVED = Manifest(
-    name="benchmark-128",
-    movq=MOVQ_PRESETS["emoji-64"].model_copy(update={"image_size": 128, "codebook_size": 1024}),
-    maskgit=MaskGITConfig(num_classes=CLASSES, width=256, depth=8, heads=8),
-    labels=tuple(f"class {number}" for number in range(CLASSES)),
-)
+GRID = 16
+
+
+def manifest_of(grid: int) -> Manifest:
+    movq = MOVQ_PRESETS["emoji-64"].model_copy(update={"image_size": 8 * grid, "codebook_size": 1024})
+    return Manifest(
+        name=f"benchmark-{movq.image_size}",
+        movq=movq,
+        maskgit=MaskGITConfig(grid_size=grid, num_classes=CLASSES, width=256, depth=8, heads=8),
+        labels=tuple(f"class {number}" for number in range(CLASSES)),
+    )
 
 
 @contextmanager
-def served_bundle() -> Iterator[Path]:
+def served_bundle(grid: int = GRID) -> Iterator[Path]:
     """Its folder, with random weights of a fixed seed; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="movq-bundle-") as folder:
-        bundle = ModelBundle.random(SERVED)
+        bundle = ModelBundle.random(manifest_of(grid))
         assert bundle.maskgit is not None
         for table in [*bundle.maskgit.heads, *bundle.maskgit.code_embeddings, bundle.maskgit.class_embedding]:
             table.weight.data.mul_(SHARPNESS)

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.measuring import JsonPath, Timing, in_turn, show, spread, versions, write_json
-from benchmarks.serving.bundle import served_bundle
+from benchmarks.serving.bundle import GRID, served_bundle
 from benchmarks.serving.client import Answer
 from benchmarks.serving.raw_model import RawModel
 from benchmarks.serving.requests import Requests, equal_requests
@@ -108,12 +108,15 @@ def main(
     clients: Annotated[int, typer.Option(min=1)] = BATCH,
     images: Annotated[int, typer.Option(min=1, help="requests of the crowd a round")] = 2 * BATCH,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
+    grid: Annotated[
+        int, typer.Option(min=1, help="codes to a side: a batch gains more where they are few")
+    ] = GRID,
     json: JsonPath = None,
 ) -> None:
     """Print and write throughput, latency and CPU time of a crowd and of one client alone."""
     requests, single = equal_requests(images), equal_requests(2)
     with ExitStack() as stack:
-        model_dir = stack.enter_context(served_bundle())
+        model_dir = stack.enter_context(served_bundle(grid))
         raw = RawModel(model_dir)
         servers = [stack.enter_context(s(model_dir)) for s in (our_service, litserve, rq_simple_worker)]
         for server in servers:
@@ -131,7 +134,7 @@ def main(
             2 * rounds, warmup=1,
         )  # fmt: skip
     show(
-        crowd_table(crowd, f"{images} requests of 12 steps, {clients} clients"),
+        crowd_table(crowd, f"{images} requests of 12 steps, {clients} clients, {grid}x{grid} codes"),
         same_images(crowd),
         cpu_table(crowd),
         alone_table(alone, "one client alone"),
