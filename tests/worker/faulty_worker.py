@@ -20,5 +20,5 @@ def fault(seeds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    process.ModelRunner = lambda *_: FakeRunner(fault)  # type: ignore[assignment, misc]
+    process.ModelRunner = lambda *_, **__: FakeRunner(fault)  # type: ignore[assignment, misc]
     sys.exit(process.main())
