@@ -13,7 +13,8 @@ from movq_core.tiles import Pixels
 
 # Every choice that Pillow could otherwise make by itself is made here: same pixels, same bytes.
 _SAVE_OPTIONS: dict[ImageFormat, dict[str, object]] = {
-    ImageFormat.PNG: {"optimize": False, "compress_level": 6},
+    # Half the time of 6, zlib's own choice, for a hundredth more bytes.
+    ImageFormat.PNG: {"optimize": False, "compress_level": 4},
     ImageFormat.WEBP: {"lossless": False, "quality": 90, "method": 4},
     ImageFormat.JPEG: {"quality": 92, "subsampling": 0, "optimize": False, "progressive": False},
 }
