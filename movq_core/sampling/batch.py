@@ -57,8 +57,8 @@ def entries_of(
     return torch.tensor([row, owner, pair])
 
 
-def take_step(prior: MaskGIT, rows: Rows, batch: Batch) -> None:
-    """The next step of every image of `batch`: forward, guidance, `unmask_step`; the rows are written last.
+def next_codes(prior: MaskGIT, rows: Rows, batch: Batch) -> Tensor:
+    """Codes (B, C, H, W) of every image of `batch` after its next step: forward, guidance, `unmask_step`.
 
     Tensors only: on CUDA no shape depends on a value and the host waits for nothing, so it can be recorded.
     """
@@ -69,7 +69,12 @@ def take_step(prior: MaskGIT, rows: Rows, batch: Batch) -> None:
         # Whoever has no twin is guided by itself: x + s * (x - x) is x to the bit.
         conditional, unconditional = logits[: batch.images], logits[batch.pair[: batch.images]]
         logits = guide(conditional.float(), unconditional.float(), rows.fields.guidance_scale[owner])
-    rows.write(owner, unmask_step(logits, codes[: batch.images], prior.mask_code, rows.step_rows(owner)))
+    return unmask_step(logits, codes[: batch.images], prior.mask_code, rows.step_rows(owner))
+
+
+def take_step(prior: MaskGIT, rows: Rows, batch: Batch) -> None:
+    """The next step of every image of `batch`; the rows are written last."""
+    rows.write(batch.owner[: batch.images], next_codes(prior, rows, batch))
 
 
 def bucket_sizes(most: int) -> tuple[int, ...]:

@@ -10,17 +10,21 @@ from torch import Tensor
 
 from movq_core.models.maskgit import MaskGIT
 from movq_core.params import SamplingParams
-from movq_core.sampling.batch import Batch, bucket_for, cut, entries_of, take_step
+from movq_core.sampling.batch import Batch, bucket_for, cut, entries_of, next_codes, take_step
 from movq_core.sampling.graphs import StepGraphs
 from movq_core.sampling.rows import Rows, to_device
+
+# Of one forward pass on a CPU: 16 images of 16x16 in fours take a fifth less time than at once, for what a
+# layer leaves is still in the cache when the next one reads it. With fewer, products have too few rows.
+CACHED_POSITIONS = 1024
 
 
 class Sampler:
     """`rows` images of `prior` on its device.
 
     `buckets`, ascending: batches are padded to the next of them and cut at the largest, so that a device
-    meets few shapes, and with one bucket a single one. None: every batch has the shape that it needs. On
-    CUDA a step is one graph a bucket.
+    meets few shapes, and with one bucket a single one. None: every batch has the shape that it needs, and is
+    cut where it would outgrow a CPU's cache. On CUDA a step is one graph a bucket.
     """
 
     def __init__(self, prior: MaskGIT, rows: int, buckets: Sequence[int] | None = None) -> None:
@@ -34,11 +38,9 @@ class Sampler:
         self._taken: dict[int, int] = {}
         self._riding: tuple[int, ...] | None = None
         self._batches: list[Batch] = []
-        take = partial(take_step, prior, self.rows)
-        self._graphs = (
-            StepGraphs(take, self.rows.scratch, self.device) if self.device.type == "cuda" else None
-        )
-        self._take = self._graphs or take
+        self._graphs: StepGraphs | None = None
+        if self.device.type == "cuda":
+            self._graphs = StepGraphs(partial(take_step, prior, self.rows), self.rows.scratch, self.device)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -64,16 +66,28 @@ class Sampler:
         if self._riding != tuple(rows):
             self._batches = self._batches_of(rows)
             self._riding = tuple(rows)
-        for batch in self._batches:
-            self._take(batch)
+        self._take()
         for row in rows:
             self._taken[row] += 1
 
+    def _take(self) -> None:
+        if self._graphs is not None:
+            for batch in self._batches:
+                self._graphs(batch)
+            return
+        drawn = [next_codes(self.prior, self.rows, batch) for batch in self._batches]
+        for batch, codes in zip(self._batches, drawn, strict=True):  # none is written before all are drawn
+            self.rows.write(batch.owner[: batch.images], codes)
+
     def _batches_of(self, rows: Sequence[int]) -> list[Batch]:
         if self.buckets is None:
-            entries = entries_of(rows, self._guided, self.rows.scratch)
-            return [Batch(to_device(entries, self.device), len(rows), entries.shape[1] > len(rows))]
+            most = max(1, CACHED_POSITIONS // self.prior.config.grid_size**2)
+            return [self._exact(run) for run in cut(rows, self._guided, most)]
         return [self._padded(run) for run in cut(rows, self._guided, self.buckets[-1])]
+
+    def _exact(self, rows: Sequence[int]) -> Batch:
+        entries = entries_of(rows, self._guided, self.rows.scratch)
+        return Batch(to_device(entries, self.device), len(rows), entries.shape[1] > len(rows))
 
     def _padded(self, rows: Sequence[int]) -> Batch:
         assert self.buckets is not None

@@ -63,6 +63,27 @@ def test_equal_to_the_naive_loop_whatever_the_shape_of_the_batch(prior, buckets,
         assert torch.equal(codes[None], generate_codes(prior, class_id, params))
 
 
+@pytest.mark.parametrize("pattern", range(3))
+def test_equal_to_the_naive_loop_in_a_cache_of_three_images(prior, pattern, monkeypatch):
+    positions = 3 * prior.config.grid_size**2
+    monkeypatch.setattr("movq_core.sampling.sampler.CACHED_POSITIONS", positions)
+    test_equal_to_the_naive_loop_whatever_the_shape_of_the_batch(prior, EXACT, pattern)
+
+
+def test_nothing_is_written_when_the_last_of_several_batches_raises(prior, monkeypatch):
+    monkeypatch.setattr("movq_core.sampling.sampler.CACHED_POSITIONS", prior.config.grid_size**2)
+    sampler = Sampler(prior, ROWS)
+    for row in range(3):
+        sampler.start(row, row, SamplingParams(steps=4, seed=row))
+    sampler.rows.fields.class_id[2] = 10**6  # no such class
+    before = sampler.codes([0, 1, 2])
+    with pytest.raises(IndexError):
+        sampler.step([0, 1, 2], [0, 0, 0])
+    assert torch.equal(sampler.codes([0, 1, 2]), before)
+    sampler.step([0, 1], [0, 0])  # where they stood
+    assert not torch.equal(sampler.codes([0, 1]), before[:2])
+
+
 @EVERY
 def test_the_longest_image_is_one_too(prior, buckets):
     params = SamplingParams(steps=MAX_STEPS, seed=5, guidance_scale=2.0)
