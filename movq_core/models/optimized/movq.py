@@ -1,13 +1,13 @@
 """OptimizedMoVQ: the served form of a MoVQ; same methods, less work.
 
-Channels-last throughout; all norms of a half modulated by one 1x1 conv on the grid; norm, modulation and SiLU
+Channels-last throughout; norms modulated on the grid; norm, modulation and SiLU
 as one multiply-add and one activation; residuals added in place; each 3x3 convolution in the form that is
 fastest on this machine. Differs from the plain module, which stays the oracle, by rounding alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from movq_core.models import movq as plain
-from movq_core.models.movq import PlainNorm, SpatialNorm
 from movq_core.models.optimized.choices import Choices, seconds_of
 from movq_core.models.optimized.convolution import (
     Convolution,
@@ -23,22 +22,15 @@ from movq_core.models.optimized.convolution import (
     as_channels_first,
     as_channels_last,
 )
-from movq_core.models.optimized.norm import GridNorms, Moments, Normalise, moments_of
+from movq_core.models.optimized.norm import Activation, GridNorm, moments_of
 
 
 class Builder:
-    """Turns plain layers into optimized ones; numbers their norms as it goes."""
+    """Turns plain layers into optimized ones."""
 
     def __init__(self, choices: Choices, compiler: bool) -> None:
-        self.norms: list[SpatialNorm | PlainNorm] = []
         self._choices = choices
         self._compiler = compiler
-
-    def norm(self, norm: nn.Module) -> int:
-        """The number of a norm in `norms`."""
-        assert isinstance(norm, SpatialNorm | PlainNorm)
-        self.norms.append(norm)
-        return len(self.norms) - 1
 
     def convolution(self, conv: nn.Conv2d) -> Convolution:
         return self._convolution(conv, False, ("direct",))
@@ -52,7 +44,7 @@ class Builder:
         return Convolution(conv, upsample, forms, self._choices)
 
     def middle(self, middle: plain.Middle) -> list[Layer]:
-        attention = [] if middle.attention is None else [Attention(middle.attention, self)]
+        attention = [] if middle.attention is None else [Attention(middle.attention)]
         return [ResidualBlock(middle.block1, self), *attention, ResidualBlock(middle.block2, self)]
 
     def level(self, level: nn.Module) -> list[Layer]:
@@ -61,7 +53,7 @@ class Builder:
         for index, block in enumerate(level.blocks):
             assert isinstance(block, plain.ResidualBlock)
             layers.append(ResidualBlock(block, self))
-            layers += [Attention(attention, self) for attention in level.attentions[index : index + 1]]
+            layers += [Attention(attention) for attention in level.attentions[index : index + 1]]
         return layers
 
 
@@ -69,31 +61,31 @@ class ResidualBlock:
     """`plain.ResidualBlock`; writes its result over its input where the width stays."""
 
     def __init__(self, block: plain.ResidualBlock, builder: Builder) -> None:
-        self._norms = builder.norm(block.norm1), builder.norm(block.norm2)
+        self._norms = GridNorm(block.norm1), GridNorm(block.norm2)
         self._convs = builder.convolution(block.conv1), builder.convolution(block.conv2)
         self._shortcut = block.shortcut if isinstance(block.shortcut, nn.Conv2d) else None
 
-    def __call__(self, x: Tensor, moments: Moments, normalise: Normalise) -> tuple[Tensor, Moments]:
-        h, h_moments = self._convs[0](x, normalise(self._norms[0], moments))
-        residual = x if self._shortcut is None else _pointwise(self._shortcut, x)
-        del x  # its memory is the next convolution's where the width changed
-        return self._convs[1](h, normalise(self._norms[1], h_moments), residual)
+    def __call__(self, here: Activation, z_q: Tensor | None) -> None:
+        h, moments = self._convs[0](here.x, self._norms[0](here.moments, z_q))
+        if self._shortcut is not None:
+            here.x = _pointwise(self._shortcut, here.x)
+        here.x, here.moments = self._convs[1](h, self._norms[1](moments, z_q), residual=here.x)
 
 
 class Attention:
     """`plain.SpatialAttention`; its 1x1 convs are products over the last axis."""
 
-    def __init__(self, attention: nn.Module, builder: Builder) -> None:
+    def __init__(self, attention: nn.Module) -> None:
         assert isinstance(attention, plain.SpatialAttention)
-        self._norm = builder.norm(attention.norm)
+        self._norm = GridNorm(attention.norm)
         self._qkv, self._out = attention.qkv, attention.out
 
-    def __call__(self, x: Tensor, moments: Moments, normalise: Normalise) -> tuple[Tensor, Moments]:
-        h = normalise(self._norm, moments).apply(x).flatten(1, 2)  # (B, H*W, N)
+    def __call__(self, here: Activation, z_q: Tensor | None) -> None:
+        h = self._norm(here.moments, z_q).apply(here.x).flatten(1, 2)  # (B, H*W, N)
         q, k, v = _pointwise(self._qkv, h).unsqueeze(1).chunk(3, dim=-1)
         h = F.scaled_dot_product_attention(q, k, v).squeeze(1)
-        x = x.add_(_pointwise(self._out, h).view_as(x))
-        return x, moments_of(x)
+        here.x.add_(_pointwise(self._out, h).view_as(here.x))
+        here.moments = moments_of(here.x)
 
 
 Layer = ResidualBlock | Attention
@@ -107,27 +99,22 @@ class OptimizedEncoder:
     def __init__(self, encoder: plain.Encoder, choices: Choices, compiler: bool) -> None:
         builder = Builder(choices, compiler)
         self._patch_size = encoder.patch_size
-        self._conv_in, self._conv_out, self._downsamples = (
-            encoder.conv_in,
-            encoder.conv_out,
-            encoder.downsamples,
-        )
+        self._conv_in, self._conv_out = encoder.conv_in, encoder.conv_out
+        self._downsamples = encoder.downsamples
         self._levels = [builder.level(level) for level in encoder.levels]
         self._middle = builder.middle(encoder.middle)
-        self._norm_out = builder.norm(encoder.norm_out)
-        self._norms = GridNorms(builder.norms)
+        self._norm_out = GridNorm(encoder.norm_out)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        normalise = self._norms.over(None)
-        x = _channels_last(self._conv_in, F.pixel_unshuffle(pixels, self._patch_size))
-        moments = moments_of(x)
+        here = _activation(self._conv_in, F.pixel_unshuffle(pixels, self._patch_size))
         for index, level in enumerate(self._levels):
-            x, moments = _run(level, x, moments, normalise)
+            for layer in level:
+                layer(here, None)
             if index < len(self._downsamples):
-                x = as_channels_last(self._downsamples[index](as_channels_first(x)))
-                moments = moments_of(x)
-        x, moments = _run(self._middle, x, moments, normalise)
-        h = activate(x, normalise(self._norm_out, moments))
+                here = _activation(self._downsamples[index], as_channels_first(here.x))
+        for layer in self._middle:
+            layer(here, None)
+        h = activate(here.x, self._norm_out(here.moments, None))
         return self._conv_out(as_channels_first(h)).contiguous()
 
 
@@ -141,18 +128,19 @@ class OptimizedDecoder:
         self._middle = builder.middle(decoder.middle)
         self._levels = [builder.level(level) for level in decoder.levels]
         self._upsamples = [builder.upsample(upsample) for upsample in decoder.upsamples]
-        self._norm_out = builder.norm(decoder.norm_out)
-        self._norms = GridNorms(builder.norms)
+        self._norm_out = GridNorm(decoder.norm_out)
 
     def __call__(self, x: Tensor, z_q: Tensor) -> Tensor:
-        normalise = self._norms.over(as_channels_last(z_q))
-        x = _channels_last(self._conv_in, x)
-        x, moments = _run(self._middle, x, moments_of(x), normalise)
+        z_q = as_channels_last(z_q)
+        here = _activation(self._conv_in, x)
+        for layer in self._middle:
+            layer(here, z_q)
         for index, level in enumerate(self._levels):
-            x, moments = _run(level, x, moments, normalise)
+            for layer in level:
+                layer(here, z_q)
             if index < len(self._upsamples):
-                x, moments = self._upsamples[index](x)
-        h = activate(x, normalise(self._norm_out, moments))
+                here.x, here.moments = self._upsamples[index](here.x)
+        h = activate(here.x, self._norm_out(here.moments, z_q))
         return F.pixel_shuffle(self._conv_out(as_channels_first(h)), self._patch_size)
 
 
@@ -217,19 +205,12 @@ class OptimizedMoVQ:
         return self.decode(self.quantizer.decode(codes)).clamp_(-1.0, 1.0)
 
 
-def _run(
-    layers: Sequence[Layer], x: Tensor, moments: Moments, normalise: Normalise
-) -> tuple[Tensor, Moments]:
-    for layer in layers:
-        x, moments = layer(x, moments, normalise)
-    return x, moments
-
-
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A 1x1 convolution of x (..., N)."""
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
-def _channels_last(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """`conv` of x (B, N, H, W) as (B, H, W, M)."""
-    return as_channels_last(conv(x))
+def _activation(conv: nn.Module, x: Tensor) -> Activation:
+    """What `conv` makes of x (B, N, H, W)."""
+    y = as_channels_last(conv(x))
+    return Activation(y, moments_of(y))

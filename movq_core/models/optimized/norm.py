@@ -6,7 +6,8 @@ modulation fold into it on the grid, where they are a hundredth of the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,17 @@ class Moments(NamedTuple):
 
     mean: Tensor
     var: Tensor
+
+
+@dataclass
+class Activation:
+    """An activation x (B, H, W, N) with its moments; layers write the next one over it.
+
+    So nobody holds the last one while the next one is computed; at full resolution each is tens of megabytes.
+    """
+
+    x: Tensor
+    moments: Moments
 
 
 class Affine(NamedTuple):
@@ -84,47 +96,38 @@ def _strip_moments(strip: Tensor) -> Moments:
     return Moments(mean, (strip - mean[:, None, None]).square_().mean((1, 2)))
 
 
-Normalise = Callable[[int, Moments], Affine]
+class GridNorm:
+    """A norm whose modulation, its own weight and bias folded in, is computed on the grid.
 
-
-class GridNorms:
-    """All norms of an encoder or a decoder; their scales and shifts come from one 1x1 conv over the grid.
-
-    GroupNorm's own weight and bias are folded in: `scale(z) * (w * n + b) + shift(z)`.
+    `scale(z) * (w * n + b) + shift(z)`: two linear maps of z, in one product.
     """
 
-    def __init__(self, norms: Sequence[SpatialNorm | PlainNorm]) -> None:
-        self.groups = [norm.norm.num_groups for norm in norms]
-        self.eps = [norm.norm.eps for norm in norms]
-        self.widths = [norm.norm.num_channels for norm in norms for _ in range(2)]
-        parts = [part for norm in norms for part in _linear_parts(norm)]
-        self.weight = torch.cat([weight for weight, _ in parts])
-        self.bias = torch.cat([bias for _, bias in parts])
+    def __init__(self, norm: nn.Module) -> None:
+        assert isinstance(norm, SpatialNorm | PlainNorm)
+        self._groups, self._eps = norm.norm.num_groups, norm.norm.eps
+        (scale, scale_bias), (shift, shift_bias) = _linear_parts(norm)
+        self._weight = torch.cat([scale, shift])
+        self._bias = torch.cat([scale_bias, shift_bias])
 
-    def over(self, z_q: Tensor | None) -> Normalise:
-        """The norms over one grid: z_q (B, h, w, Z), or None for norms that nothing modulates.
+    def __call__(self, moments: Moments, z_q: Tensor | None) -> Affine:
+        """What the norm does to an activation with these moments, over z_q (B, h, w, Z) or nothing."""
+        both = self._bias[None, None, None]
+        if z_q is not None and self._weight.shape[1]:
+            both = F.linear(z_q, self._weight, self._bias)
+        scale, shift = both.chunk(2, dim=-1)
+        centre, inverse = self._of_groups(moments)
+        scale = scale * inverse
+        shift = torch.addcmul(shift.float(), scale, centre, value=-1.0)
+        return Affine(scale.to(self._bias.dtype), shift.to(self._bias.dtype))
 
-        The function that comes back takes a norm's number and the moments of its input, and gives its Affine.
-        """
-        both = self.bias[None, None, None]
-        if z_q is not None and self.weight.shape[1]:
-            both = F.linear(z_q, self.weight, self.bias)
-        parts = both.split(self.widths, dim=-1)
-        modulations = [Affine(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
-        return lambda index, moments: self._fold(index, modulations[index], moments)
-
-    def _fold(self, index: int, modulation: Affine, moments: Moments) -> Affine:
-        """Norm `index` of an activation with these moments, and then its modulation, as one Affine."""
-        groups = self.groups[index]
-        mean, var = (part.unflatten(1, (groups, -1)) for part in moments)
+    def _of_groups(self, moments: Moments) -> tuple[Tensor, Tensor]:
+        """Each channel's group's mean and inverse deviation, (B, 1, 1, N) both."""
+        mean, var = (part.unflatten(1, (self._groups, -1)) for part in moments)
         group_mean = mean.mean(2, keepdim=True)
         group_var = var.mean(2, keepdim=True) + (mean - group_mean).square().mean(2, keepdim=True)
-        deviation = torch.rsqrt(group_var + self.eps[index])
-        inverse = deviation.expand_as(mean).flatten(1)[:, None, None]
-        centre = group_mean.expand_as(mean).flatten(1)[:, None, None]
-        scale = modulation.scale * inverse
-        shift = torch.addcmul(modulation.shift.float(), scale, centre, value=-1.0)
-        return Affine(scale.to(self.bias.dtype), shift.to(self.bias.dtype))
+        inverse = torch.rsqrt(group_var + self._eps)
+        centre, inverse = (part.expand_as(mean).flatten(1)[:, None, None] for part in (group_mean, inverse))
+        return centre, inverse
 
 
 def _linear_parts(norm: SpatialNorm | PlainNorm) -> list[tuple[Tensor, Tensor]]:

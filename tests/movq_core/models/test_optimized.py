@@ -12,7 +12,7 @@ from movq_core.models.movq import MoVQ
 from movq_core.models.optimized.choices import Choices, seconds_of
 from movq_core.models.optimized.convolution import FORMS, Convolution, _activate
 from movq_core.models.optimized.movq import OptimizedDecoder, OptimizedEncoder
-from movq_core.models.optimized.norm import Affine, GridNorms, merge_moments, moments_of
+from movq_core.models.optimized.norm import Affine, GridNorm, merge_moments, moments_of
 from movq_core.models.optimized.winograd import (
     compiled,
     transform_filter,
@@ -137,16 +137,16 @@ def test_moments_of_parts_that_count_differently():
     torch.testing.assert_close(merged.var, whole.var)
 
 
-@pytest.mark.parametrize("affine", [True, False])
-def test_grid_norms_are_the_norms(affine):
-    decoder = movq_of(norm_affine=affine).decoder
+@pytest.mark.parametrize("norm_affine", [True, False])
+def test_a_grid_norm_is_the_norm(norm_affine):
+    decoder = movq_of(norm_affine=norm_affine).decoder
     norms, x = [decoder.middle.block1.norm1, decoder.norm_out], activation(2, 8, 8, 32)
     z_q = torch.randn(2, TINY.z_channels, 4, 4)
-    normalise = GridNorms(norms).over(z_q.permute(0, 2, 3, 1))
-    for index, norm in enumerate(norms):
+    for norm in norms:
         h = x[..., : norm.norm.num_channels]
         expected = norm(h.permute(0, 3, 1, 2), z_q).permute(0, 2, 3, 1)
-        torch.testing.assert_close(normalise(index, moments_of(h)).apply(h), expected, rtol=0, atol=1e-5)
+        affine = GridNorm(norm)(moments_of(h), z_q.permute(0, 2, 3, 1))
+        torch.testing.assert_close(affine.apply(h), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("compiler", [False, True])
