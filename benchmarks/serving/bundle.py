@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,12 +33,17 @@ def manifest_of(grid: int) -> Manifest:
 def served_bundle(grid: int = GRID) -> Iterator[Path]:
     """Its folder, with random weights of a fixed seed; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="movq-bundle-") as folder:
-        bundle = ModelBundle.random(manifest_of(grid))
-        assert bundle.maskgit is not None
-        for table in [*bundle.maskgit.heads, *bundle.maskgit.code_embeddings, bundle.maskgit.class_embedding]:
-            table.weight.data.mul_(SHARPNESS)
-        bundle.save(Path(folder))
+        with ThreadPoolExecutor(1) as maker:  # which ends: OpenMP keeps threads for each that has computed
+            maker.submit(_save_bundle, grid, Path(folder)).result()
         yield Path(folder)
+
+
+def _save_bundle(grid: int, folder: Path) -> None:
+    bundle = ModelBundle.random(manifest_of(grid))
+    assert bundle.maskgit is not None
+    for table in [*bundle.maskgit.heads, *bundle.maskgit.code_embeddings, bundle.maskgit.class_embedding]:
+        table.weight.data.mul_(SHARPNESS)
+    bundle.save(folder)
 
 
 def cache_of(model_dir: Path) -> Path:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,11 +119,15 @@ def running(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
         try:
             yield process
         finally:
+            children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+            for child in children:  # LitServe leaves its own behind when it is killed
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], poll_s: float = POLL_S) -> None:
