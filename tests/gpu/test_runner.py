@@ -3,7 +3,6 @@
 Needs torch, numpy, pydantic and pytest alone: `pytest --noconftest -c /dev/null --rootdir . tests/gpu`.
 """
 
-
 import numpy as np
 import pytest
 import torch
