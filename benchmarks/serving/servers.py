@@ -91,6 +91,8 @@ def litserve(model_dir: Path, *, leave_early: bool = False) -> Iterator[Server]:
         everything = {"all of it": [process, *process.children(recursive=True)]}
         target = HTTPTarget(url=f"http://127.0.0.1:{port}/predict")
         server = Server(name, target, everything, restless=True)
+        with server.awake():
+            pass  # from now on it stands still
         try:
             yield server
         finally:
