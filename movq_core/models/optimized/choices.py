@@ -44,13 +44,16 @@ class Choices:
         return self.names[operation]
 
     def save(self) -> None:
-        """Write the file, if there is a folder for it."""
+        """Write the file, if there is a folder for it; where it cannot be written, a warning."""
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(self.names, indent=1))
-        draft.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(self.names, indent=1))
+            draft.replace(self._path)
+        except OSError as error:
+            log.warning("the choice of forms cannot be kept, each start measures anew: %s", error)
 
 
 def seconds_of(run: Callable[[], object]) -> float:

@@ -208,6 +208,12 @@ def test_choices_outlive_the_process(tmp_path):
     assert second.choices.names["decoder"] == other[kept["decoder"]]
 
 
+def test_a_folder_that_cannot_be_written_is_no_reason_not_to_serve(tmp_path, caplog):
+    (tmp_path / "file").write_text("where a folder should be")
+    assert movq_of().optimized(folder=tmp_path / "file" / "cache").choices.names
+    assert "each start measures anew" in caplog.text
+
+
 def test_other_shapes_have_other_choices(tmp_path):
     movq_of().optimized(folder=tmp_path)
     movq_of(base_channels=32).optimized(folder=tmp_path)
