@@ -10,12 +10,23 @@ import fsspec  # type: ignore[import-untyped]
 
 from movq_core.errors import BlobNotFound, InvalidRequest
 
-_KEY = re.compile(r"(images|uploads|codes)/[0-9a-f]{64}\.(png|webp|jpeg|json)")
+_OWNER = r"[a-z0-9][a-z0-9-]{0,31}"
+_KEY = re.compile(
+    rf"(images|uploads|codes|previews)/(?:(?P<owner>{_OWNER})/)?[0-9a-f]{{64}}\.(png|webp|jpeg|json)"
+)
 
 
-def content_key(folder: str, data: bytes, suffix: str) -> str:
-    """Key that names its content: `folder/<sha256>.<suffix>`."""
-    return f"{folder}/{hashlib.sha256(data).hexdigest()}.{suffix}"
+def content_key(folder: str, data: bytes, suffix: str, owner: str | None = None) -> str:
+    """Key that names its content: `folder/<sha256>.<suffix>`, or `folder/<owner>/<sha256>.<suffix>`."""
+    place = f"{folder}/{owner}" if owner else folder
+    return f"{place}/{hashlib.sha256(data).hexdigest()}.{suffix}"
+
+
+def owner_of(key: str) -> str | None:
+    """Whose the blob is; None when it is everybody's. Raises InvalidRequest for what is no key."""
+    if not (match := _KEY.fullmatch(key)):
+        raise InvalidRequest(f"{key!r} is not a blob key")
+    return match["owner"]
 
 
 class BlobStore:
@@ -30,17 +41,16 @@ class BlobStore:
         self._root = str(root).rstrip("/")
 
     def _path(self, key: str) -> str:
-        if not _KEY.fullmatch(key):
-            raise InvalidRequest(f"{key!r} is not a blob key")
+        owner_of(key)  # raises
         return f"{self._root}/{key}"
 
-    def put(self, folder: str, data: bytes, suffix: str) -> str:
+    def put(self, folder: str, data: bytes, suffix: str, owner: str | None = None) -> str:
         """Store `data`; returns its key."""
-        key = content_key(folder, data, suffix)
+        key = content_key(folder, data, suffix, owner)
         path = self._path(key)
         if self._fs.exists(path):
             return key
-        self._fs.makedirs(f"{self._root}/{folder}", exist_ok=True)
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex}.part"
         self._fs.pipe_file(temporary, data)
         self._fs.mv(temporary, path)

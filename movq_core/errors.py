@@ -9,6 +9,8 @@ MovqError
 |-- BlobNotFound          no bytes are stored under this key
 |-- JobNotFound           no such job, or its result has expired
 |-- QueueFull             overload, said at the door; carries `retry_after_s`
+|-- TooManyRequests       this caller asks for too much; carries `retry_after_s`
+|-- IdempotencyConflict   the Idempotency-Key was used before, with another request
 |-- QueueUnavailable      Redis cannot be reached, or refuses writes
 |-- JobFailed             a job came to its end without a result
 `-- DeviceFault           the accelerator is in an unknown state: the process must end
@@ -55,6 +57,18 @@ class QueueFull(MovqError):
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(MovqError):
+    """This caller has reached its own limit; come back in `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IdempotencyConflict(MovqError):
+    """The Idempotency-Key was used before, with another request."""
 
 
 class QueueUnavailable(MovqError):

@@ -40,8 +40,9 @@ class Manifest(BaseModel):
 
     @property
     def tasks(self) -> tuple[JobKind, ...]:
-        """What can be asked of it: without a prior, all but to generate."""
-        return tuple(kind for kind in JobKind if self.maskgit or kind is not JobKind.GENERATE)
+        """What can be asked of it: without a prior, neither to generate nor to edit."""
+        needs_prior = (JobKind.GENERATE, JobKind.EDIT)
+        return tuple(kind for kind in JobKind if self.maskgit or kind not in needs_prior)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_STEPS = 64
+MAX_TOP_K = 2**16
 MAX_SEED = 2**53 - 1  # the largest integer that JavaScript's JSON.parse keeps exact
 
 
@@ -18,6 +19,25 @@ class MaskSchedule(StrEnum):
     LINEAR = "linear"
 
 
+class UnmaskOrder(StrEnum):
+    """Which codes settle first.
+
+    confidence: those that the prior is surest of, with noise (Chang et al. 2022). halton: spread evenly over
+    the image by a low-discrepancy sequence, whatever the prior says (Besnier et al. 2025).
+    """
+
+    CONFIDENCE = "confidence"
+    HALTON = "halton"
+
+
+class GuidanceSchedule(StrEnum):
+    """How guidance grows over the steps: `guidance_scale` all along, or from 1 up to it."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
 class SamplingParams(BaseModel):
     """Choices for one image; immutable, and refused at birth when out of bounds.
 
@@ -25,6 +45,7 @@ class SamplingParams(BaseModel):
     `temperature`: divides the logits before a code is drawn.
     `choice_temperature`: weight of the Gumbel noise on the confidence; falls linearly to 0.
     `guidance_scale`: `uncond + s * (cond - uncond)`; 1 turns guidance off.
+    `top_k`: only the k likeliest codes of an entry may be drawn; None: all.
     `seed`: 0 to 2**53 - 1; same seed and choices, same codes.
     """
 
@@ -36,6 +57,9 @@ class SamplingParams(BaseModel):
     choice_temperature: float = Field(default=2.0, ge=0.0, le=50.0, allow_inf_nan=False)
     guidance_scale: float = Field(default=1.0, ge=0.0, le=20.0, allow_inf_nan=False)
     mask_schedule: MaskSchedule = MaskSchedule.COSINE
+    top_k: int | None = Field(default=None, ge=1, le=MAX_TOP_K)
+    order: UnmaskOrder = UnmaskOrder.CONFIDENCE
+    guidance_schedule: GuidanceSchedule = GuidanceSchedule.CONSTANT
 
 
 def derived_seed(seed: int, index: int) -> int:

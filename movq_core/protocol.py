@@ -2,7 +2,9 @@
 
 A job's RQ function name is its `JobKind`'s `function`; its only keyword argument is
 `request`, one of the models below dumped with `model_dump(mode="json")`. Images and codes
-travel as blobs; only their keys stand here.
+travel as blobs; only their keys stand here. Each bundle has a queue for each priority.
+
+Who listens to a job reads its events from a stream, which exists only while somebody does; see `EventType`.
 """
 
 from __future__ import annotations
@@ -24,11 +26,35 @@ class JobKind(StrEnum):
     RECONSTRUCT = "reconstruct"
     ENCODE = "encode"
     DECODE = "decode"
+    EDIT = "edit"
 
     @property
     def function(self) -> str:
         """The RQ function name; interpreted by `worker/rq_worker.py`, never imported."""
         return f"movq.{self.value}"
+
+
+class Priority(StrEnum):
+    """Which of a bundle's queues a job waits in; a worker serves all three, the higher ones more."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+def queue_name(model: str, priority: Priority) -> str:
+    """The RQ queue of one bundle's jobs of one priority."""
+    return f"movq.{model}.{priority.value}"
+
+
+class EventType(StrEnum):
+    """What a job's listeners are told, in this order; again from `queued` on when it changes workers."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    STEP = "step"
+    PREVIEW = "preview"
+    DONE = "done"
 
 
 class ImageFormat(StrEnum):
@@ -57,7 +83,10 @@ class _Message(BaseModel):
 
 
 class _Request(_Message):
+    """`owner`: the name of the API key that asked; its blobs are kept apart. None where there are no keys."""
+
     version: Literal[1] = 1
+    owner: str | None = None
 
 
 class GenerateRequest(_Request):
@@ -96,7 +125,26 @@ class DecodeRequest(_Request):
     format: ImageFormat = ImageFormat.PNG
 
 
-Request = GenerateRequest | ReconstructRequest | EncodeRequest | DecodeRequest
+class EditRequest(_Request):
+    """`num_images` images that are the PNG under `image_key` but for what is made anew.
+
+    That is where the PNG under `mask_key` (L, the same size) is not black; everywhere without one. Of the
+    codes there, a share of `strength` is made anew, chosen by the seed, and the others are kept. The edge
+    of the mask is blended over `feather_px` pixels; beyond them the image is as it was.
+    """
+
+    kind: Literal[JobKind.EDIT] = JobKind.EDIT
+    image_key: str
+    mask_key: str | None = None
+    class_id: int | None = Field(default=None, ge=0)
+    num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
+    sampling: SamplingParams = SamplingParams()
+    strength: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
+    feather_px: int = Field(default=8, ge=0, le=256)
+    format: ImageFormat = ImageFormat.PNG
+
+
+Request = GenerateRequest | ReconstructRequest | EncodeRequest | DecodeRequest | EditRequest
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 
 
@@ -125,6 +173,23 @@ class CodesDocument(_Message):
     codes: Annotated[list[_Channel], FailFast()]
 
 
+class StepEvent(_Message):
+    """Steps that a job's images have taken together, of how many; `known`: their share of settled codes."""
+
+    taken: int
+    steps: int
+    known: float
+
+
+class PreviewEvent(_Message):
+    """Image `index` of a job after `step` of its steps; transparent where its codes are still masked."""
+
+    index: int
+    step: int
+    known: float
+    image_key: str
+
+
 class Timings(_Message):
     """Seconds of a job's life inside the worker."""
 
@@ -143,7 +208,10 @@ class Fidelity(_Message):
 
 
 class JobOutput(_Message):
-    """What a succeeded job returns: keys of blobs, never bytes."""
+    """What a succeeded job returns: keys of blobs, never bytes.
+
+    `codes_key`: an encoding's codes, a reconstruction's, or those of an edit's first image.
+    """
 
     image_keys: list[str] = []
     seeds: list[int] = []
