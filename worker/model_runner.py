@@ -134,15 +134,26 @@ class ModelRunner:
         """Whether a row's logits are equal to the bit alone and in a full batch, on this machine."""
         return self._sampler is None or self._sampler.is_batch_invariant()
 
-    def start(self, row: int, class_id: int | None, sampling: SamplingParams) -> None:
-        """Fill `row` with mask codes and note what it wants."""
+    def start(
+        self, row: int, class_id: int | None, sampling: SamplingParams, known: Codes | None = None
+    ) -> None:
+        """Fill `row` with mask codes and note what it wants.
+
+        `known` (C, H, W): codes that stay, and `mask_code` where the image is to be made.
+        """
         with device_faults(self.device):
-            self.sampler.start(row, class_id, sampling)
+            self.sampler.start(row, class_id, sampling, None if known is None else torch.from_numpy(known))
 
     def step(self, rows: Sequence[int], steps: Sequence[int]) -> None:
         """Take step `steps[i]` of `rows[i]`, all in one batch. Nothing is written when it raises."""
         with device_faults(self.device):
             self.sampler.step(rows, steps)
+
+    def preview(self, row: int) -> Pixels:
+        """RGBA (h, w, 4) of what `row` holds now (`PixelTokenizer.preview`); it stays as it is. Waits."""
+        with device_faults(self.device):
+            pixels: Pixels = self._tokenizer.preview(self.sampler.codes([row])).cpu().numpy()[0]
+            return pixels
 
     def finish(self, rows: Sequence[int]) -> list[FinishedImage]:
         """The images of rows at their end; the rows may be started anew at once.
@@ -161,7 +172,7 @@ class ModelRunner:
             to_come = stream.decode(codes)
         except torch.OutOfMemoryError as error:
             if len(codes) == 1:
-                return [FailedImage(error)]
+                return [FailedImage(error, codes[0])]
             return [image for one in codes.split(1) for image in self._decoding(stream, one)]
         return [ImageToCome(to_come, place) for place in range(len(codes))]
 
@@ -223,9 +234,15 @@ class ImageToCome:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """A finished image that could not be decoded."""
+    """A finished image that could not be decoded, and its codes, still on the device."""
 
     error: Exception
+    on_device: Tensor
+
+    @property
+    def codes(self) -> Codes:
+        codes: Codes = self.on_device.cpu().numpy()
+        return codes
 
     def ready(self) -> bool:
         return True

@@ -54,6 +54,11 @@ class MultichannelQuantizer(nn.Module):
         """Vectors of `codes` (B, C, H, W): z_q (B, C*D, H, W)."""
         return F.embedding(codes, self.codebook).permute(0, 1, 4, 2, 3).flatten(1, 2)
 
+    def decode_masked(self, codes: Tensor) -> Tensor:
+        """`decode` of codes of which some are masked (`codebook_size`): the codebook's mean is theirs."""
+        table = torch.cat([self.codebook, self.codebook.mean(0, keepdim=True)])
+        return F.embedding(codes, table).permute(0, 1, 4, 2, 3).flatten(1, 2)
+
     def forward(self, z: Tensor) -> Quantized:
         z = z.float()
         codes = self.encode(z.detach())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from movq_core.models.movq import MoVQ
@@ -52,7 +53,25 @@ class PixelTokenizer:
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, C, H, W) on the device -> pixels (B, H*f, W*f, 3) uint8."""
-        image = self._movq.decode(self._movq.quantizer.decode(codes).to(self._dtype)).float().clamp(-1.0, 1.0)
+        return self._pixels(self._movq.quantizer.decode(codes))
+
+    @torch.inference_mode()
+    def preview(self, codes: Tensor) -> Tensor:
+        """Codes (B, C, H, W) on the device, some masked (`codebook_size`) -> RGBA (B, H*f, W*f, 4) uint8.
+
+        The mean of the codebook stands for a masked code; alpha is the share of a cell's channels that are
+        known. Where all are, the pixels are those of `decode`, as far as no unknown neighbour reaches.
+        """
+        quantizer = self._movq.quantizer
+        pixels = self._pixels(quantizer.decode_masked(codes))
+        known = (codes != len(quantizer.codebook)).float().mean(1)  # (B, H, W)
+        alpha = F.interpolate(known[:, None], size=pixels.shape[1:3], mode="nearest")
+        alpha = alpha.mul(255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
+        return torch.cat([pixels, alpha], dim=-1)
+
+    def _pixels(self, z_q: Tensor) -> Tensor:
+        """Pixels (B, H*f, W*f, 3) uint8 of latents (B, z_channels, H, W)."""
+        image = self._movq.decode(z_q.to(self._dtype)).float().clamp(-1.0, 1.0)
         pixels = image.add(1.0).mul(127.5).round().to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).contiguous()
 

@@ -68,19 +68,26 @@ class Rows:
         self.fields = fields_of(self._records)
         self.start(self.scratch, None, SamplingParams(steps=1))
 
-    def start(self, row: int, class_id: int | None, params: SamplingParams) -> None:
-        """Fill `row` with mask codes and write down what it wants."""
+    def start(
+        self, row: int, class_id: int | None, params: SamplingParams, known: Tensor | None = None
+    ) -> None:
+        """Fill `row` with mask codes, or with `known`, and write down what it wants.
+
+        `known` (C, H, W) int64, on the host, has `mask_code` where the image is to be made.
+        """
+        masked = self._config.codebook_size
+        codes = torch.full(self.codes.shape[1:], masked) if known is None else known
         record = torch.zeros(_WORDS, dtype=torch.int64)
         fields = fields_of(record)
         fields.class_id.fill_(self._config.num_classes if class_id is None else class_id)
         fields.seed.fill_(params.seed)
-        plan = mask_plan(params.mask_schedule, params.steps, self._config.codes_per_image)
+        plan = mask_plan(params.mask_schedule, params.steps, int((codes == masked).sum()))
         fields.n_masked[: params.steps] = torch.tensor(plan)
         fields.temperature.fill_(params.temperature)
         fields.guidance_scale.fill_(params.guidance_scale)
         fields.noise_scale[: params.steps] = torch.tensor(noise_plan(params))
         self._records[row].copy_(to_device(record, self._records.device))
-        self.codes[row].fill_(self._config.codebook_size)
+        self.codes[row].copy_(to_device(codes, self.codes.device))
 
     def step_rows(self, row: Tensor) -> StepRows:
         """What the next step of rows `row` (B,) needs to know."""

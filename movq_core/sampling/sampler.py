@@ -49,9 +49,14 @@ class Sampler:
             self._graphs.warm_up(self.buckets)
 
     @torch.inference_mode()
-    def start(self, row: int, class_id: int | None, params: SamplingParams) -> None:
-        """`row` begins an image of `class_id` (None: without class)."""
-        self.rows.start(row, class_id, params)
+    def start(
+        self, row: int, class_id: int | None, params: SamplingParams, known: Tensor | None = None
+    ) -> None:
+        """`row` begins an image of `class_id` (None: without class), of `known` codes where it has any.
+
+        `known` (C, H, W) on the host, `mask_code` where the image is to be made; it keeps the others.
+        """
+        self.rows.start(row, class_id, params, known)
         self._guided[row] = class_id is not None and params.guidance_scale != 1.0
         self._taken[row] = 0
         self._riding = None

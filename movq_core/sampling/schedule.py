@@ -29,13 +29,13 @@ def mask_plan(schedule: MaskSchedule, steps: int, masked: int) -> tuple[int, ...
 
     `floor(masked * ratio)`, clamped to [1, masked before - 1] (maskgit's `parallel_decode.py`): each step
     settles at least one code and leaves at least one. With more steps than codes, the last one is drawn
-    again until the last step.
+    again until the last step. With nothing masked there is nothing to settle: zeros.
     """
     plan: list[int] = []
     before = masked
     for step in range(1, steps):
         wanted = math.floor(masked * mask_ratio(schedule, step / steps))
-        before = max(1, min(wanted, before - 1))
+        before = max(min(1, masked), min(wanted, before - 1))
         plan.append(before)
     return (*plan, 0)
 

@@ -168,6 +168,39 @@ def test_a_finished_image_is_not_touched_by_who_has_its_row_next(runner):
     assert not np.array_equal(expected[0], expected[1])
 
 
+def test_a_preview_shows_a_row_and_leaves_it_as_it_is(sharp_bundle, runner):
+    params = SamplingParams(steps=4, seed=5)
+    runner.start(3, 1, params)
+    opaque = []
+    for step in range(4):
+        runner.step([3], [step])
+        before = runner.sampler.codes([3])
+        preview = runner.preview(3)
+        assert preview.shape == (16, 16, 4)
+        assert torch.equal(runner.sampler.codes([3]), before)
+        opaque.append(preview[..., 3].mean())
+    (image,) = runner.finish([3])
+    assert np.array_equal(image.codes, generate_codes(sharp_bundle.maskgit, 1, params)[0].numpy())
+    assert np.array_equal(preview[..., :3], image.pixels())
+    assert opaque == sorted(set(opaque))
+    assert opaque[-1] == 255
+
+
+def test_known_codes_stay_and_the_others_are_made(sharp_bundle, runner):
+    rng = np.random.default_rng(0)
+    known = np.where(rng.random((2, 4, 4)) < 0.5, 32, rng.integers(0, 32, (2, 4, 4)))
+    before = known.copy()
+    params = SamplingParams(steps=3, seed=5)
+    runner.start(0, 1, params, known)
+    for step in range(3):
+        runner.step([0], [step])
+    (image,) = runner.finish([0])
+    expected = generate_codes(sharp_bundle.maskgit, 1, params, torch.from_numpy(before)[None])
+    assert np.array_equal(image.codes, expected[0].numpy())
+    assert np.array_equal(image.codes[before != 32], before[before != 32])
+    assert np.array_equal(known, before), "what the caller holds was written to"
+
+
 def test_a_decode_that_raises_fails_alone(runner):
     runner.start(0, 1, SamplingParams(steps=1))
     runner.start(1, 1, SamplingParams(steps=1))

@@ -33,6 +33,11 @@ def test_guidance_of_one_is_off_and_three_is_not(prior):
     assert not torch.equal(plain, generate_codes(prior, 1, SamplingParams(seed=1, guidance_scale=9.0)))
 
 
+def test_nothing_masked_is_nothing_made(prior):
+    known = torch.arange(32).view(1, 2, 4, 4)
+    assert torch.equal(generate_codes(prior, 1, SamplingParams(steps=4), known), known)
+
+
 def test_known_codes_never_change(prior):
     known = torch.full((1, 2, 4, 4), prior.mask_code)
     known[:, :, :2] = 9

@@ -40,6 +40,38 @@ def test_padding_changes_no_image(movq, codes, count):
         assert (padded.int() - alone.int()).abs().max() <= 1
 
 
+@pytest.mark.parametrize("served", ["plain", "optimized"])
+def test_a_preview_of_what_is_known_is_its_decode_and_opaque(movq, codes, served):
+    tokenizer = PixelTokenizer(movq if served == "plain" else movq.optimized(compiler=False))
+    preview = tokenizer.preview(codes)
+    assert torch.equal(preview[..., :3], tokenizer.decode(codes))
+    assert (preview[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize("served", ["plain", "optimized"])
+def test_a_preview_says_what_share_of_each_cell_is_known(movq, codes, served):
+    tokenizer = PixelTokenizer(movq if served == "plain" else movq.optimized(compiler=False))
+    masked = codes.clone()
+    masked[:, :, 0, 0] = 32  # both channels of one cell, and of another the first
+    masked[:, 0, 1, 2] = 32
+    before = masked.clone()
+    alpha = tokenizer.preview(masked)[..., 3]
+    cells = alpha.view(5, 4, 4, 4, 4)[:, :, 0, :, 0]  # 4 pixels to a cell's side
+    assert torch.equal(alpha, cells.repeat_interleave(4, 1).repeat_interleave(4, 2))
+    assert (cells[:, 0, 0] == 0).all()
+    assert (cells[:, 1, 2] == 128).all()
+    assert (cells == 255).sum() == 5 * 14
+    assert torch.equal(masked, before)
+
+
+def test_the_mean_of_the_codebook_stands_for_a_masked_code(movq, codes):
+    quantizer = movq.quantizer
+    masked = codes.masked_fill(torch.arange(4) > 1, 32)
+    z = quantizer.split(quantizer.decode_masked(masked))
+    assert torch.equal(z[..., :2, :], quantizer.split(quantizer.decode(codes))[..., :2, :])
+    assert torch.equal(z[..., 2:, :], quantizer.codebook.mean(0).expand(5, 2, 4, 2, -1))
+
+
 def test_in_bfloat16_the_codebook_stays_exact(movq, codes, sharp_bundle):
     tokenizer = PixelTokenizer(cast_movq(movq, torch.bfloat16, channels_last=True), torch.bfloat16)
     assert torch.equal(movq.quantizer.codebook, sharp_bundle.movq.quantizer.codebook)

@@ -34,6 +34,14 @@ def test_a_row_holds_what_it_was_started_with(rows):
     assert (rows.codes[1] == TINY.codebook_size).all()
 
 
+def test_a_row_of_known_codes_makes_the_others_anew(rows):
+    known = torch.arange(32).view(2, 4, 4)
+    known[1, 2:] = TINY.codebook_size
+    rows.start(1, 2, SamplingParams(steps=3), known)
+    assert torch.equal(rows.codes[1], known)
+    assert rows.fields.n_masked[1, :3].tolist() == list(mask_plan(MaskSchedule.COSINE, 3, 8))
+
+
 def test_a_row_started_anew_keeps_nothing_and_touches_no_neighbour(rows):
     for row in range(3):
         rows.start(row, row, SamplingParams(steps=40, seed=row, guidance_scale=5.0))

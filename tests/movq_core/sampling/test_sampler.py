@@ -29,7 +29,20 @@ def random_image(rng):
         guidance_scale=rng.choice([0.0, 1.0, 1.0, 2.5, 4.0]),
         mask_schedule=rng.choice(list(MaskSchedule)),
     )
-    return rng.choice([None, 0, 1, 2]), params
+    return rng.choice([None, 0, 1, 2]), params, random_known(rng)
+
+
+def random_known(rng):
+    """Codes (2, 4, 4) of which none, some or all are masked; or None, which is all of them."""
+    share = rng.choice([None, 0.0, 0.1, 0.5, 0.9])
+    if share is None:
+        return None
+    return torch.tensor([rng.randrange(32) if rng.random() >= share else 32 for _ in range(32)]).view(2, 4, 4)
+
+
+def expected_codes(prior, class_id, params, known):
+    """The naive loop's (1, 2, 4, 4)."""
+    return generate_codes(prior, class_id, params, None if known is None else known[None])
 
 
 def serve(sampler, images, rng):
@@ -37,9 +50,9 @@ def serve(sampler, images, rng):
     waiting, free, running, codes = list(enumerate(images)), list(range(ROWS)), {}, {}
     while waiting or running:
         while waiting and free and rng.random() < 0.7:
-            number, (class_id, params) = waiting.pop(0)
+            number, (class_id, params, known) = waiting.pop(0)
             row = free.pop(rng.randrange(len(free)))
-            sampler.start(row, class_id, params)
+            sampler.start(row, class_id, params, known)
             running[row] = [number, params.steps, 0]
         rows = rng.sample(sorted(running), len(running))
         if rows:
@@ -59,8 +72,8 @@ def test_equal_to_the_naive_loop_whatever_the_shape_of_the_batch(prior, buckets,
     rng = random.Random(pattern)
     images = [random_image(rng) for _ in range(15)]
     served = serve(Sampler(prior, ROWS, buckets), images, rng)
-    for codes, (class_id, params) in zip(served, images, strict=True):
-        assert torch.equal(codes[None], generate_codes(prior, class_id, params))
+    for codes, image in zip(served, images, strict=True):
+        assert torch.equal(codes[None], expected_codes(prior, *image))
 
 
 @pytest.mark.parametrize("pattern", range(3))

@@ -25,6 +25,11 @@ def test_linear_plan_settles_the_same_number_each_step():
     assert mask_plan(MaskSchedule.LINEAR, 4, 100) == (75, 50, 25, 0)
 
 
+@pytest.mark.parametrize("schedule", MaskSchedule)
+def test_with_nothing_masked_there_is_nothing_to_settle(schedule):
+    assert mask_plan(schedule, 5, 0) == (0,) * 5
+
+
 @given(st.sampled_from(MaskSchedule), st.integers(1, MAX_STEPS), st.integers(1, 1024))
 def test_each_step_settles_at_least_one_and_the_last_all(schedule, steps, masked):
     plan = mask_plan(schedule, steps, masked)
