@@ -28,13 +28,13 @@ def import_weights(
     The layout is found; every tensor must fit. The bundle has no prior: it encodes, decodes and reconstructs.
     """
     from movq_core.bundle import ModelBundle, import_tokenizer
-    from movq_core.manifest import CONFIG_FILE, Manifest, fingerprint
+    from movq_core.manifest import CONFIG_FILE, Manifest, fingerprint, name_for
 
     if (out / CONFIG_FILE).exists() and not force:
         raise typer.BadParameter(f"{out} holds a bundle already; --force writes over it", param_hint="--out")
     with one_sentence("import"):
         movq = import_tokenizer(source, prefer_ema)
-        ModelBundle(Manifest(name=out.name, movq=movq.config), movq, None).save(out)
+        ModelBundle(Manifest(name=name_for(out), movq=movq.config), movq, None).save(out)
     config, parameters = movq.config, sum(p.numel() for p in movq.parameters())
     typer.echo(
         f"{out}: {parameters:,} parameters, codes of {config.code_channels} x {config.codebook_size}, "

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from movq_core.config import MaskGITConfig, MoVQConfig
 from movq_core.errors import BundleError
@@ -21,6 +22,8 @@ CONFIG_FILE = "config.json"
 LABELS_FILE = "labels.json"
 MOVQ_FILE = "movq.safetensors"
 MASKGIT_FILE = "maskgit.safetensors"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # it stands in URLs and in the keys of queues
 
 
 class Manifest(BaseModel):
@@ -44,6 +47,16 @@ class Manifest(BaseModel):
         needs_prior = (JobKind.GENERATE, JobKind.EDIT)
         return tuple(kind for kind in JobKind if self.maskgit or kind not in needs_prior)
 
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name a bundle: 1 to 64 of a to z, 0 to 9, '.', '_' and '-' can, "
+                "of which the first is a letter or a digit"
+            )
+        return name
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         prior, tokenizer = self.maskgit, self.movq
@@ -58,6 +71,12 @@ class Manifest(BaseModel):
         return self
 
 
+def name_for(folder: Path) -> str:
+    """A bundle's name, after its folder's: `My Model` gives `my-model`; `bundle` where nothing is left."""
+    letters = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower())
+    return letters.lstrip("._-")[:64].rstrip("._-") or "bundle"
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`; raises BundleError that names the file at fault."""
     try:
@@ -66,8 +85,11 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate({**config, "labels": labels})
     except FileNotFoundError as error:
         raise BundleError(f"{error.filename} is missing: {folder} is not a bundle") from error
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise BundleError(f"the manifest in {folder} is not valid: {error}") from error
+    except json.JSONDecodeError as error:
+        raise BundleError(f"the manifest in {folder} is not JSON: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in error.errors())
+        raise BundleError(f"the manifest in {folder} is not valid: {faults}") from error
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from movq_core.bundle import ModelBundle
 from movq_core.config import MaskGITConfig, MoVQConfig
 from movq_core.errors import BundleError
-from movq_core.manifest import Manifest, fingerprint
+from movq_core.manifest import Manifest, fingerprint, name_for
 from movq_core.models.maskgit import MaskGIT
 from movq_core.models.movq import MoVQ
 from movq_core.params import SamplingParams
@@ -37,7 +37,7 @@ def export_bundle(
     config = MoVQConfig.model_validate(state["config"])
     tokenizer = MoVQ(config)
     tokenizer.load_state_dict(state["ema"])
-    manifest = Manifest(name=out.name, movq=config)
+    manifest = Manifest(name=name_for(out), movq=config)
     prior = None
     if maskgit is not None:
         state = load_checkpoint(maskgit)
@@ -47,7 +47,7 @@ def export_bundle(
         prior = MaskGIT(prior_config)
         prior.load_state_dict(state["ema"])
         manifest = Manifest(
-            name=out.name, movq=config, maskgit=prior_config, sampling=sampling, labels=labels
+            name=name_for(out), movq=config, maskgit=prior_config, sampling=sampling, labels=labels
         )
     bundle = ModelBundle(manifest, tokenizer.eval(), prior.eval() if prior else None)
     bundle.save(out)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from movq_core.bundle import ModelBundle
 from movq_core.errors import BundleError
-from movq_core.manifest import fingerprint, read_manifest
+from movq_core.manifest import fingerprint, name_for, read_manifest
 from worker.fakes import TINY
 
 
@@ -74,6 +74,31 @@ def test_labels_and_classes_must_agree(folder):
     (folder / "labels.json").write_text('["only one"]')
     with pytest.raises(BundleError, match="1 labels for 3 classes"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["My Model", "", "-x", "a/b", "a" * 65, "tiny\n"])
+def test_a_name_that_no_url_could_hold_is_refused_in_a_sentence(folder, name):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "name": name}))
+    with pytest.raises(BundleError, match="cannot name a bundle: 1 to 64 of a to z") as raised:
+        read_manifest(folder)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("emoji-64", "emoji-64"),
+        ("My Model", "my-model"),
+        ("v1.2_final!", "v1.2_final"),
+        ("..x", "x"),
+        ("模型", "bundle"),
+        ("a" * 80, "a" * 64),
+    ],
+)
+def test_any_folder_gives_a_name_that_is_allowed(tmp_path, folder, name):
+    assert name_for(tmp_path / folder) == name
+    assert TINY.model_validate({**TINY.model_dump(), "name": name}).name == name
 
 
 def test_the_fingerprint_names_the_weights(folder):
