@@ -19,7 +19,7 @@ test: lint ## lint, types, import contracts, then every test
 lint: .venv/dev.stamp ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy movq_core movq_cli worker service deploy $(wildcard benchmarks/*.py)
+	$(BIN)/mypy movq_core movq_client movq_cli worker service deploy $(wildcard benchmarks/*.py)
 	$(BIN)/lint-imports
 
 demo-bundle: .venv/dev.stamp ## make models/emoji-64 from nothing: images, training, figures (hours; goes on where it was cut)
