@@ -1,7 +1,7 @@
 """Engine: inbox -> schedule -> run -> outbox, on one thread.
 
-Between two steps of the batch it takes what arrived. Steps, finished images and the tiles of encode, decode
-and reconstruct jobs share the device's time fairly: see `turns`.
+Between two steps of the batch it takes what arrived. Steps, finished images, the tiles of encode, decode
+and reconstruct jobs, and previews of watched images share the device's time fairly: see `turns`.
 """
 
 from __future__ import annotations
@@ -9,107 +9,78 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from enum import Enum
 
-from movq_core.errors import DeviceFault
-from movq_core.params import SamplingParams
-from movq_core.protocol import GenerateRequest
-from movq_core.tiles import Pixels
-from worker.generation import Generation, generations_of
-from worker.scheduler import Scheduler
-from worker.tile_jobs import TileJobs, Tokenizer
-from worker.turns import Kind, Turns
-from worker.work import Cancel, Outcome, Work
+from movq_core.errors import InvalidRequest
+from movq_core.protocol import EditRequest, GenerateRequest
+from worker.fit import check_fit
+from worker.image_jobs import EngineMetrics, ImageJob, ImageJobs
+from worker.runner import Runner
+from worker.tile_jobs import TileJobs
+from worker.turns import Turns
+from worker.work import Cancel, Exchange, FromEngine, Outcome, ToEngine, Watch, Work
 
 IDLE_S = 0.2  # how long an idle engine waits for work before it says that it lives
 
 
-class FinishedImage(Protocol):
-    """An image whose steps are taken; its decoding has begun, or will."""
+class Kind(Enum):
+    """What the device does. A turn is the smallest piece of it."""
 
-    def ready(self) -> bool:
-        """Whether `pixels()` will not wait for the device."""
-        ...
-
-    def pixels(self) -> Pixels:
-        """Waits; raises what decoding raised."""
-        ...
+    GENERATION = "generation"  # one step of the batch, or the pixels of one finished image
+    TILES = "tiles"  # one tile of an encode, decode or reconstruct job, or the window of an edit
+    PREVIEWS = "previews"  # a watched image as it stands
 
 
-class Runner(Tokenizer, Protocol):
-    """What the engine asks of a device; `ModelRunner` is one, `fakes.FakeRunner` another."""
-
-    def start(self, row: int, class_id: int | None, sampling: SamplingParams) -> None: ...
-    def step(self, rows: Sequence[int], steps: Sequence[int]) -> None: ...
-    def finish(self, rows: Sequence[int]) -> Sequence[FinishedImage]:
-        """The images of rows at their end; the rows may be started anew at once."""
-        ...
-
-
-class EngineMetrics(Protocol):
-    """What the engine reports."""
-
-    def step(self, rows: int, seconds: float) -> None: ...
-    def decoded(self, seconds: float) -> None: ...
-    def rows(self, running: int, waiting: int) -> None: ...
-
-
-@dataclass
-class GenerateJob:
-    """A generate job under way: its images as they finish."""
-
-    work: Work
-    generations: list[Generation]
-    started_s: float | None = None
-    images: dict[int, Pixels] = field(default_factory=dict)
-
-    def outcome(self, finished_s: float) -> Outcome:
-        order = range(len(self.generations))
-        return Outcome(
-            self.work,
-            images=tuple(self.images[index] for index in order),
-            seeds=tuple(generation.sampling.seed for generation in self.generations),
-            started_s=self.started_s or 0.0,
-            finished_s=finished_s,
-        )
-
-
-class Finished(NamedTuple):
-    """A generation that has its steps and waits for its pixels; it has no row any more."""
-
-    generation: Generation
-    image: FinishedImage
-    since_s: float
+# Who watches must not cost the others much: at most a seventh of the device's time, a quarter without tiles.
+WEIGHTS = {Kind.GENERATION: 1.0, Kind.TILES: 1.0, Kind.PREVIEWS: 1 / 3}
 
 
 class Engine:
-    """Owns the scheduler, the jobs under way and the runner; `inbox` and `outbox` are all it shares.
+    """Owns the jobs under way and the runner; `inbox` and `outbox` are all it shares.
 
-    Every Work that goes in comes out as exactly one Outcome. A job that raises fails alone. A DeviceFault,
-    or a mistake of our own, ends the thread with `error` set: whoever watches must end the process.
+    Every Work that goes in comes out as exactly one Outcome; a watched one shows Progress and Previews
+    before. A job that raises fails alone. A DeviceFault, or a mistake of our own, ends the thread with
+    `error` set: whoever watches must end the process.
     """
 
     def __init__(
-        self, runner: Runner, rows: int, metrics: EngineMetrics, clock: Callable[[], float] = time.monotonic
+        self,
+        runner: Runner,
+        rows: int,
+        metrics: EngineMetrics,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        previews: bool = True,
     ) -> None:
-        self.inbox: queue.SimpleQueue[Work | Cancel] = queue.SimpleQueue()
-        self.outbox: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
+        self.outbox: queue.SimpleQueue[FromEngine] = queue.SimpleQueue()
         self.rows = rows
         self.error: BaseException | None = None
         self.last_progress_s = clock()
-        self._runner = runner
         self._metrics = metrics
         self._clock = clock
-        self._scheduler = Scheduler(rows)
-        self._turns = Turns()
-        self._jobs: dict[str, GenerateJob] = {}
-        self._finished: deque[Finished] = deque()
-        self._tile_jobs = TileJobs(runner, clock)
+        self._makes_previews = previews
+        self._turns = Turns(WEIGHTS)
+        self._jobs: dict[str, Work] = {}  # all that came in and have no Outcome yet
+        self._watched: set[str] = set()  # of those
+        self._held: list[Work] = []  # of those, what waits for the next runner
+        self._next_runner: Runner | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._use(runner)
+
+    def _use(self, runner: Runner) -> None:
+        self._manifest = runner.manifest
+        self._tile_jobs = TileJobs(runner, self._clock)
+        self._image_jobs = ImageJobs(
+            runner,
+            self.rows,
+            metrics=self._metrics,
+            clock=self._clock,
+            watched=self._watched,
+            tell=self._tell,
+        )
 
     def start(self) -> None:
         self._thread.start()
@@ -132,136 +103,118 @@ class Engine:
     def tick(self) -> None:
         """Take what arrived, then do one turn of the kind of work whose turn it is; waits when idle."""
         self._drain_inbox()
-        self._admit()
+        self._exchange_when_free()
+        self._image_jobs.admit()
         started_s = self._clock()
         if kind := self._turns.next(self._busy()):
-            if kind is Kind.GENERATION:
-                self._generate(started_s)
-            elif outcome := self._tile_jobs.work_tile():
-                self.outbox.put(outcome)
+            self._take_turn(kind)
             self.last_progress_s = self._clock()
             self._turns.charge(kind, self.last_progress_s - started_s)
         else:
             self.last_progress_s = started_s
-        self._metrics.rows(len(self._scheduler.running), len(self._scheduler.waiting))
 
     def _busy(self) -> list[Kind]:
         """The kinds of work that can go on; images not yet decoded are waited for when all else is done."""
         busy = []
-        if self._scheduler.running or (self._finished and (self._is_ready() or not self._tile_jobs)):
+        if self._image_jobs.can_go_on(may_wait=not self._tile_jobs):
             busy.append(Kind.GENERATION)
         if self._tile_jobs:
             busy.append(Kind.TILES)
+        if self._makes_previews and self._image_jobs.stalest():
+            busy.append(Kind.PREVIEWS)
         return busy
+
+    def _take_turn(self, kind: Kind) -> None:
+        match kind:
+            case Kind.GENERATION:
+                self._image_jobs.go_on()
+            case Kind.TILES:
+                self._work_tile()
+            case Kind.PREVIEWS:
+                self._image_jobs.preview()
+
+    def _work_tile(self) -> None:
+        outcome = self._tile_jobs.work_tile()
+        if outcome is None:
+            return
+        if isinstance(outcome.work.request, EditRequest) and outcome.codes is not None:
+            job = ImageJob.edit(outcome.work, self._manifest, outcome.codes, outcome.started_s)
+            self._image_jobs.add(job)
+        else:
+            self._tell(outcome)
 
     # -- messages -------------------------------------------------------------------------------
 
     def _drain_inbox(self) -> None:
-        idle = not (self._jobs or self._tile_jobs)
         try:
-            self._receive(self.inbox.get(timeout=IDLE_S) if idle else self.inbox.get_nowait())
+            self._receive(self.inbox.get_nowait() if self._jobs else self.inbox.get(timeout=IDLE_S))
             while True:
                 self._receive(self.inbox.get_nowait())
         except queue.Empty:
             return
 
-    def _receive(self, message: Work | Cancel) -> None:
-        if isinstance(message, Cancel):
-            self._cancel(message.job_id)
-        elif isinstance(message.request, GenerateRequest):
-            job = GenerateJob(message, generations_of(message.job_id, message.request))
-            self._jobs[message.job_id] = job
-            for generation in job.generations:
-                self._scheduler.add(generation)
+    def _receive(self, message: ToEngine) -> None:
+        match message:
+            case Work(job_id):
+                self._jobs[job_id] = message
+                self._watch(job_id, message.watched)
+                self._begin(message)
+            case Cancel(job_id):
+                self._cancel(job_id)
+            case Watch(job_id, watched):
+                self._watch(job_id, watched)
+            case Exchange(runner):
+                self._prepare_exchange(runner)
+
+    def _begin(self, work: Work) -> None:
+        """A job goes where it starts, or ends here when this bundle cannot do it."""
+        if self._next_runner is not None:
+            self._held.append(work)
+            return
+        try:
+            check_fit(work, self._manifest)
+        except InvalidRequest as error:
+            self._tell(Outcome(work, error=error))
+            return
+        if work.mask is not None and len(work.mask) != self._manifest.movq.image_size:
+            self._tell(Outcome(work, cancelled=True))  # cut for another bundle: it is to be loaded anew
+        elif isinstance(work.request, GenerateRequest):
+            self._image_jobs.add(ImageJob.generate(work, self._manifest))
         else:
-            self._tile_jobs.add(message)
+            self._tile_jobs.add(work)
 
     def _cancel(self, job_id: str) -> None:
         """A job that is no longer here has its Outcome already."""
-        job = self._drop(job_id)
-        if work := job.work if job else self._tile_jobs.cancel(job_id):
-            self.outbox.put(Outcome(work, cancelled=True))
+        if work := self._jobs.get(job_id):
+            self._image_jobs.cancel(job_id)
+            self._tile_jobs.cancel(job_id)
+            self._held = [held for held in self._held if held is not work]
+            self._tell(Outcome(work, cancelled=True))
 
-    def _fail(self, job_id: str, error: Exception) -> None:
-        if job := self._drop(job_id):
-            self.outbox.put(Outcome(job.work, error=error))
-
-    def _drop(self, job_id: str) -> GenerateJob | None:
-        """Forget a generate job and all of its images."""
-        self._scheduler.cancel(job_id)
-        self._finished = deque(f for f in self._finished if f.generation.job_id != job_id)
-        return self._jobs.pop(job_id, None)
-
-    # -- generation -----------------------------------------------------------------------------
-
-    def _admit(self) -> None:
-        for generation in self._scheduler.admit():
-            assert generation.row is not None
-            job = self._jobs[generation.job_id]
-            job.started_s = job.started_s or self._clock()
-            self._runner.start(generation.row, generation.class_id, generation.sampling)
-
-    def _generate(self, started_s: float) -> None:
-        """The pixels of the oldest finished image, or else a step: who is nearly done goes first."""
-        if self._finished and (self._is_ready() or not self._scheduler.running):
-            self._collect(self._finished.popleft())
+    def _watch(self, job_id: str, watched: bool) -> None:
+        if watched and job_id in self._jobs:
+            self._watched.add(job_id)
         else:
-            self._step(started_s)
+            self._watched.discard(job_id)
 
-    def _is_ready(self) -> bool:
-        return self._finished[0].image.ready()
+    def _tell(self, news: FromEngine) -> None:
+        if isinstance(news, Outcome):
+            del self._jobs[news.work.job_id]
+            self._watched.discard(news.work.job_id)
+        self.outbox.put(news)
 
-    def _step(self, started_s: float) -> None:
-        batch = self._scheduler.batch()
-        survivors = self._together(self._take_step, batch)
-        self._metrics.step(len(batch), self._clock() - started_s)
-        if finished := [generation for generation in survivors if generation.finished]:
-            self._together(self._finish, finished)
+    # -- another bundle -------------------------------------------------------------------------
 
-    def _take_step(self, batch: Sequence[Generation]) -> None:
-        self._runner.step([g.row for g in batch if g.row is not None], [g.step for g in batch])
-        for generation in batch:
-            generation.step += 1
+    def _prepare_exchange(self, runner: Runner) -> None:
+        """From now on nothing begins; what has begun ends with the runner it began with."""
+        self._next_runner = runner
+        self._held += self._image_jobs.take_back()
 
-    def _finish(self, batch: Sequence[Generation]) -> None:
-        """These rows are free; their images come out later."""
-        images = self._runner.finish([g.row for g in batch if g.row is not None])
-        since_s = self._clock()
-        for generation, image in zip(batch, images, strict=True):
-            self._scheduler.retire(generation)
-            self._finished.append(Finished(generation, image, since_s))
-
-    def _together(
-        self, act: Callable[[Sequence[Generation]], None], batch: Sequence[Generation]
-    ) -> Sequence[Generation]:
-        """`act` on all, or when that raises on each alone: a poisonous row fails alone. The survivors."""
-        try:
-            act(batch)
-        except DeviceFault:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a row raises is its job's failure
-            if len(batch) == 1:
-                self._fail(batch[0].job_id, error)
-                return []
-            for generation in batch:
-                if generation.row is not None:  # None: an image of the same job failed just now
-                    self._together(act, [generation])
-            return [generation for generation in batch if generation.row is not None]
-        return batch
-
-    def _collect(self, finished: Finished) -> None:
-        """The pixels of an image, and with its last image the job's Outcome."""
-        job_id = finished.generation.job_id
-        job = self._jobs[job_id]
-        try:
-            job.images[finished.generation.index] = finished.image.pixels()
-        except DeviceFault:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever an image raises is its job's failure
-            self._fail(job_id, error)
+    def _exchange_when_free(self) -> None:
+        if self._next_runner is None or self._image_jobs or self._tile_jobs:
             return
-        finished_s = self._clock()
-        self._metrics.decoded(finished_s - finished.since_s)
-        if len(job.images) == len(job.generations):
-            del self._jobs[job_id]
-            self.outbox.put(job.outcome(finished_s))
+        runner, self._next_runner = self._next_runner, None
+        held, self._held = self._held, []
+        self._use(runner)
+        for work in held:
+            self._begin(work)

@@ -24,7 +24,7 @@ from movq_core.sampling.sampler import Sampler
 from movq_core.tiles import Codes, Pixels
 
 if TYPE_CHECKING:
-    from worker.engine import FinishedImage
+    from worker.runner import FinishedImage
     from worker.settings import Precision
 
 # Entries of every step in `deterministic` mode: a GPU is nearly busy with so many, and one image alone does

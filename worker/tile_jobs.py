@@ -1,26 +1,19 @@
-"""TileJobs: the encode, decode and reconstruct jobs under way; they take turns, a tile each."""
+"""TileJobs: the encode, decode and reconstruct jobs under way; they take turns, a tile each.
+
+An edit begins here, too: its window is encoded as one tile.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 from movq_core.errors import DeviceFault
-from movq_core.manifest import Manifest
-from movq_core.protocol import DecodeRequest, EncodeRequest, GenerateRequest, Tiling
+from movq_core.protocol import DecodeRequest, EditRequest, GenerateRequest, ReconstructRequest, Tiling
 from movq_core.tiles import TILE_CELLS, Codes, Pixels, decode_tiles, encode_tiles
+from worker.runner import Tokenizer
 from worker.work import Outcome, Work
-
-
-class Tokenizer(Protocol):
-    """The part of a device that turns pixels into codes and back."""
-
-    @property
-    def manifest(self) -> Manifest: ...
-    def encode(self, pixels: Pixels) -> Codes: ...
-    def decode(self, codes: Codes) -> Pixels: ...
 
 
 @dataclass
@@ -45,13 +38,9 @@ class TileJobs:
     def add(self, work: Work) -> None:
         self._jobs.append(TileJob(work, self._tiles(work)))
 
-    def cancel(self, job_id: str) -> Work | None:
-        """Drop a job; its work, if it was here."""
-        for job in self._jobs:
-            if job.work.job_id == job_id:
-                self._jobs.remove(job)
-                return job.work
-        return None
+    def cancel(self, job_id: str) -> None:
+        """Drop a job, if it is here."""
+        self._jobs = deque(job for job in self._jobs if job.work.job_id != job_id)
 
     def work_tile(self) -> Outcome | None:
         """One tile of the job whose turn it is; the Outcome when that was the end of it."""
@@ -69,27 +58,36 @@ class TileJobs:
         return None
 
     def _tiles(self, work: Work) -> Generator[None, None, Outcome]:
-        assert not isinstance(work.request, GenerateRequest)
         started_s = self._clock()
-        tile_cells = TILE_CELLS if work.request.tiling is Tiling.TILES else None
-        if isinstance(work.request, DecodeRequest):
-            assert work.codes is not None
-            assert work.size is not None
-            image = yield from self._decode(work.codes, work.size, tile_cells)
-            outcome = Outcome(work, images=(image,), codes=work.codes)
-        else:
+        tile_cells = _tile_cells(work)
+        codes, size, image = work.codes, work.size, None
+        if codes is None:
             assert work.pixels is not None
             factor = self._tokenizer.manifest.movq.downsampling_factor
             codes = yield from encode_tiles(self._tokenizer.encode, work.pixels, factor, tile_cells)
-            outcome = Outcome(work, codes=codes)
-            if not isinstance(work.request, EncodeRequest):
-                size = work.pixels.shape[0], work.pixels.shape[1]
-                image = yield from self._decode(codes, size, tile_cells)
-                outcome = replace(outcome, images=(image,))
-        return replace(outcome, started_s=started_s, finished_s=self._clock())
+            size = work.pixels.shape[0], work.pixels.shape[1]
+        if isinstance(work.request, DecodeRequest | ReconstructRequest):
+            assert size is not None
+            image = yield from self._decode(codes, size, tile_cells)
+        return Outcome(
+            work,
+            images=() if image is None else (image,),
+            codes=codes,
+            manifest=self._tokenizer.manifest,
+            started_s=started_s,
+            finished_s=self._clock(),
+        )
 
     def _decode(
         self, codes: Codes, size: tuple[int, int], tile_cells: int | None
     ) -> Generator[None, None, Pixels]:
         factor = self._tokenizer.manifest.movq.downsampling_factor
         return decode_tiles(self._tokenizer.decode, codes, factor, size, tile_cells)
+
+
+def _tile_cells(work: Work) -> int | None:
+    """A tile's side; None: all in one. An edit's window has the size that the tokenizer was trained for."""
+    request = work.request
+    assert not isinstance(request, GenerateRequest)
+    is_whole = isinstance(request, EditRequest) or request.tiling is Tiling.WHOLE
+    return None if is_whole else TILE_CELLS

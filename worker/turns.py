@@ -1,51 +1,55 @@
-"""Turns: which kind of work has the device next, so that each gets its share of the device's time.
+"""Turns: who goes next, so that each gets its share of what there is: a device's time, or a worker's rows.
 
-Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), as Linux's fair scheduler has it: of the kinds
-with work, the one that has used least of the device's time goes next. A turn is never cut short: a kind that
-gets work waits for the turn at hand, and after a long turn of its own for as long as that was. No device, no
-lock, no clock.
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), as Linux's fair scheduler has it: of those with
+work, the one that has used least for its weight goes next. A turn is never cut short: who gets work waits for
+the turn at hand, and after a long turn of its own for as long as that was. No device, no lock, no clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
 
 
 class Kind(Enum):
     """What the engine's device does. A turn is the smallest piece of it."""
 
     GENERATION = "generation"  # one step of the batch, or the pixels of one finished image
-    TILES = "tiles"  # one tile of an encode, decode or reconstruct job
+    TILES = "tiles"  # one tile of an encode, decode or reconstruct job, or the window of an edit
+    PREVIEWS = "previews"  # a watched image as it stands
 
 
-class Turns:
-    """The time that each kind has used, in seconds on a scale of their own; kinds with work share equally."""
+class Turns(Generic[Key]):
+    """What each has used, by its weight, on a scale of their own; those with work share by their weights."""
 
-    def __init__(self) -> None:
-        self._used_s = dict.fromkeys(Kind, 0.0)
-        self._busy: Sequence[Kind] = ()
-        self._now_s = 0.0  # what the kind that had the last turn had used when it began
+    def __init__(self, weights: Mapping[Key, float]) -> None:
+        self._weights = weights
+        self._used = dict.fromkeys(weights, 0.0)
+        self._busy: Sequence[Key] = ()
+        self._now = 0.0  # what the one that had the last turn had used when it began
 
-    def next(self, busy: Sequence[Kind]) -> Kind | None:
-        """Whose turn it is of the kinds that have work; None when none has."""
+    def next(self, busy: Sequence[Key]) -> Key | None:
+        """Whose turn it is of those that have work; None when none has."""
         if not busy:
-            self._now_s = max(self._used_s.values())  # an idle device forgives what was used
+            self._now = max(self._used.values())  # who is idle forgives what was used
             self._busy = busy
             return None
         if busy != self._busy:
             self._welcome(busy)
-        kind = min(busy, key=self._used_s.__getitem__)
-        self._now_s = self._used_s[kind]
-        return kind
+        key = min(busy, key=self._used.__getitem__)
+        self._now = self._used[key]
+        return key
 
-    def charge(self, kind: Kind, seconds: float) -> None:
-        """`kind` had the device for so long."""
-        self._used_s[kind] += seconds
+    def charge(self, key: Key, amount: float) -> None:
+        """`key` had so much: seconds of a device, or whatever is shared."""
+        self._used[key] += amount / self._weights[key]
 
-    def _welcome(self, busy: Sequence[Kind]) -> None:
+    def _welcome(self, busy: Sequence[Key]) -> None:
         """Who has work again starts level with the others: what was not used while idle is gone."""
-        for kind in busy:
-            if kind not in self._busy:
-                self._used_s[kind] = max(self._used_s[kind], self._now_s)
+        for key in busy:
+            if key not in self._busy:
+                self._used[key] = max(self._used[key], self._now)
         self._busy = busy

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from movq_core.edits import Mask
 from movq_core.tiles import Pixels
 
-Mask = NDArray[np.bool_]  # (height, width): where the image is to be made anew
 CONTEXT = 1.5  # sides of the window a side of what is masked: the prior has to see what it continues
 
 

@@ -6,13 +6,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from movq_core.edits import Mask
 from movq_core.manifest import Manifest
 from movq_core.protocol import Request
 from movq_core.tiles import Codes, Pixels
-from worker.window import Mask, Window
+from worker.window import Window
 
 if TYPE_CHECKING:
-    from worker.engine import Runner
+    from worker.runner import Runner
 
 
 @dataclass(frozen=True)

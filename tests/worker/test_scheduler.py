@@ -8,7 +8,7 @@ from worker.scheduler import Scheduler
 
 
 def generation(job_id="job", index=0, steps=3):
-    return Generation(job_id, index, None, SamplingParams(steps=steps))
+    return Generation(job_id, index, None, SamplingParams(steps=steps), codes_per_image=32, masked=32)
 
 
 def test_admits_in_order_while_rows_are_free():
