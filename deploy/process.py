@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from deploy.parts import Part
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -28,25 +30,25 @@ def die_with(parent: int) -> Callable[[], None]:
 
 
 class Process:
-    """A named command with its own log file and process group.
+    """A part that runs, with its own log file and process group.
 
     Its own group, because Ctrl-C in a terminal goes to the whole foreground group: Redis would stop
     before the worker has drained. The launcher stays single-threaded, for the sake of what runs
     between fork and exec.
     """
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
-        self.name = name
+    def __init__(self, part: Part, env: Mapping[str, str], log_path: Path) -> None:
+        self.name = part.name
         self.log_path = log_path
-        self._command = list(command)
-        self._env = dict(env)
+        self._part = part
+        self._env = {**env, **part.env}
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; its output is appended to the log file."""
         with self.log_path.open("ab") as log:
             self._child = subprocess.Popen(  # noqa: S603 - our own command
-                self._command,
+                list(self._part.command),
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -66,15 +68,17 @@ class Process:
     def is_running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def stop(self, timeout_s: float, is_urgent: Callable[[], bool]) -> None:
-        """SIGTERM, and SIGKILL to what is still there after `timeout_s`, or as soon as it is urgent.
+    def terminate(self) -> None:
+        """SIGTERM, if it runs."""
+        if self._child is not None and self.is_running():
+            self._child.terminate()
+
+    def wait_or_kill(self, is_urgent: Callable[[], bool]) -> None:
+        """SIGKILL, if it is still there after the part's time to stop, or as soon as it is urgent.
 
         Polls instead of waiting: a signal handler must not meet a wait that holds Popen's lock.
         """
-        if self._child is None or not self.is_running():
-            return
-        self._child.terminate()
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + self._part.stop_s
         while self.is_running() and time.monotonic() < deadline_s and not is_urgent():
             time.sleep(POLL_S)
         self.kill()

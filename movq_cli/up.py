@@ -28,7 +28,7 @@ def up(
     from deploy.local import CannotStart, Launcher, Options
 
     try:
-        options = Options(host, port, data_dir.resolve(), models.resolve())
+        options = Options(host, port, data_dir.resolve(), (models.resolve(),))
         sys.exit(Launcher(options).run())
     except CannotStart as error:
         typer.echo(f"movq up: {error}", err=True)

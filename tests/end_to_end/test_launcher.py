@@ -127,3 +127,13 @@ def test_a_damaged_model_ends_the_launcher_and_says_which_file(tmp_path: Path, t
     assert ended.returncode == 1
     assert "movq.safetensors is not a safetensors file" in ended.stdout
     assert "worker cannot start; its log says why." in ended.stdout
+
+
+def test_bundles_of_one_name_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    said = launcher_says(MOVQ_MODEL_DIR=f"{tiny_bundle},{tiny_bundle}", MOVQ_DATA_DIR=str(tmp_path / "data"))
+    assert "2 of the bundles are named 'tiny'; each needs another name" in said
+
+
+def test_no_bundle_at_all_is_refused(tmp_path: Path) -> None:
+    said = launcher_says(MOVQ_MODEL_DIR=" , ", MOVQ_DATA_DIR=str(tmp_path / "data"))
+    assert "No model is named; MOVQ_MODEL_DIR= (movq up --models) names a bundle's folder" in said

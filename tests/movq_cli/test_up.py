@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy import local
-from deploy.local import Options, greeting, has_classes
+from deploy.local import Options, greeting
 from movq_cli.app import app
 
 
@@ -26,7 +26,7 @@ def test_options_reach_the_launcher(tmp_path, monkeypatch):
         str(tmp_path),
     ]
     assert CliRunner().invoke(app, ["up", *told]).exit_code == 0
-    assert started == [Options("0.0.0.0", 8123, tmp_path.resolve(), (tmp_path / "mine").resolve())]
+    assert started == [Options("0.0.0.0", 8123, tmp_path.resolve(), ((tmp_path / "mine").resolve(),))]
 
 
 def test_no_bundle_is_said_and_how_to_name_one(tmp_path):
@@ -39,10 +39,9 @@ def test_no_bundle_is_said_and_how_to_name_one(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize(("labels", "body"), [(["cat"], {"class_id": 0, "steps": 12}), ([], {"steps": 12})])
-def test_the_greeting_is_a_request_that_the_bundle_can_answer(tmp_path, labels, body):
-    (tmp_path / "labels.json").write_text(json.dumps(labels))
-    assert f"-d '{json.dumps(body)}'" in greeting("http://here", has_classes(tmp_path))
+@pytest.mark.parametrize(("classes", "body"), [(True, {"class_id": 0, "steps": 12}), (False, {"steps": 12})])
+def test_the_greeting_is_a_request_that_the_bundle_can_answer(classes, body):
+    assert f"-d '{json.dumps(body)}'" in greeting("http://here", classes)
 
 
 def test_its_help_needs_no_torch():
