@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from types import FrameType
 
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from movq_core.blobs import BlobStore
 from movq_core.errors import BundleError, QueueUnavailable
+from worker.bundle_watch import BundleWatch, in_a_thread_that_ends
 from worker.engine import Engine
 from worker.intake import Intake
 from worker.logs import configure_logs
@@ -31,6 +33,7 @@ from worker.settings import WorkerSettings
 
 DIED, MISCONFIGURED, INTERRUPTED = 1, 2, 130
 WATCH_EVERY_S = 0.25
+LOOK_EVERY_S = 2.0  # for another bundle
 RECONNECT_EVERY_S = 1.0
 
 log = structlog.get_logger("movq.worker")
@@ -65,18 +68,20 @@ def main() -> int:
     # Where torch's compiler looks for what it has built before, unless somebody said otherwise.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.cache_dir.absolute() / "compiled"))
     stop = StopSignal()
+    load = partial(load_runner, settings)
+    bundles = BundleWatch(settings.model_dir, load)
     try:
-        runner = load_runner(settings)
+        runner = in_a_thread_that_ends(load).result()
     except BundleError as error:
         log.critical("the model cannot be loaded", error=str(error))
         return MISCONFIGURED
     metrics = WorkerMetrics(model=runner.manifest.name, rows=settings.rows, version=version("movq"))
     if settings.metrics_port:
         metrics.serve(settings.metrics_port, settings.metrics_host)
-    worker = open_worker(settings, stop)
+    worker = open_worker(settings, runner.manifest.name, stop)
     if worker is None:
         return 0
-    engine = Engine(runner, settings.rows, metrics)
+    engine = Engine(runner, settings.rows, metrics, previews=settings.previews)
     pool = ImagePool(BlobStore(settings.blobs_url), runner.manifest, metrics, settings.pool_threads)
     intake = Intake(
         worker,
@@ -91,23 +96,15 @@ def main() -> int:
     engine.start()
     intake.start()
     log.info("ready", model=runner.manifest.name, rows=settings.rows, name=worker.name)
-    code = watch(engine, intake, stop, settings.stalled_s)
+    del runner  # it is the engine's, which lets go of it when another comes
+    code = watch(engine, intake, stop, settings.stalled_s, partial(bundles.look, engine, pool, metrics))
     engine.stop(timeout_s=5.0)
     pool.close()
     return code
 
 
 def load_runner(settings: WorkerSettings) -> ModelRunner:
-    """The model, loaded, warmed and checked by a thread that ends; raises BundleError.
-
-    OpenMP keeps a team of threads for each thread that has ever computed. Beside the team of a main thread
-    that only watches, the engine's would not spin at its barriers but sleep, and take a third longer.
-    """
-    with ThreadPoolExecutor(1) as loading:
-        return loading.submit(_load_runner, settings).result()
-
-
-def _load_runner(settings: WorkerSettings) -> ModelRunner:
+    """The model, loaded, warmed and checked; raises BundleError."""
     runner = ModelRunner(
         settings.model_dir,
         settings.rows,
@@ -124,11 +121,11 @@ def _load_runner(settings: WorkerSettings) -> ModelRunner:
     return runner
 
 
-def open_worker(settings: WorkerSettings, stop: StopSignal) -> RQWorker | None:
+def open_worker(settings: WorkerSettings, model: str, stop: StopSignal) -> RQWorker | None:
     """A registered worker, once Redis is there; None when we were told to stop before."""
     while not stop.asked.wait(0):
         try:
-            worker = connect(settings.redis_url, lease_s=settings.lease_s)
+            worker = connect(settings.redis_url, model, lease_s=settings.lease_s)
             worker.open()
         except QueueUnavailable as error:
             log.warning("waiting for redis", error=str(error))
@@ -138,16 +135,24 @@ def open_worker(settings: WorkerSettings, stop: StopSignal) -> RQWorker | None:
     return None
 
 
-def watch(engine: Engine, intake: Intake, stop: StopSignal, stalled_s: float) -> int:
+def watch(
+    engine: Engine, intake: Intake, stop: StopSignal, stalled_s: float, look: Callable[[], None]
+) -> int:
     """Wait for the drain to end; leaves the process when a thread that must live does not.
+
+    Meanwhile `look` now and then for another bundle.
 
     A dead engine is not shut down politely: its device may be in any state, and what hangs in it
     would hang us. The leases run out, and each job in flight spends a retry, for one may be the cause.
     """
+    look_at_s = time.monotonic() + LOOK_EVERY_S
     while intake.is_alive():
         intake.join(WATCH_EVERY_S)
         if stop.asked.is_set():
             intake.drain()
+        elif time.monotonic() >= look_at_s:
+            look()
+            look_at_s = time.monotonic() + LOOK_EVERY_S
         if not engine.is_alive():
             log.critical("the engine died", exc_info=engine.error)
             os._exit(DIED)

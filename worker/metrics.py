@@ -49,6 +49,7 @@ class WorkerMetrics:
             registry=registry,
         )
         self._images = Counter("movq_images", "Images stored", ["kind"], registry=registry)
+        self._previews = Counter("movq_previews", "Previews stored", registry=registry)
         self._completed = Counter(
             "movq_jobs_completed", "Jobs that ended here", ["kind", "outcome"], registry=registry
         )
@@ -75,10 +76,18 @@ class WorkerMetrics:
         )
         Gauge("movq_build_info", "1", ["version"], registry=registry).labels(version).set(1)
         Gauge("movq_model_info", "1", ["model"], registry=registry).labels(model).set(1)
+        self._model_loaded = Gauge(
+            "movq_model_loaded_timestamp_seconds", "Unix time when the bundle was loaded", registry=registry
+        )
+        self.model_loaded()
 
     def serve(self, port: int, host: str) -> None:
         """Answer scrapes on `host:port` from a daemon thread; raises OSError when the port is taken."""
         start_http_server(port, addr=host, registry=self.registry)
+
+    def model_loaded(self) -> None:
+        """A bundle is ready: the first, or one in its place."""
+        self._model_loaded.set(time.time())
 
     def step(self, rows: int, seconds: float) -> None:
         """The engine ran one step over `rows` images."""
@@ -108,6 +117,10 @@ class WorkerMetrics:
     def stored(self, kind: JobKind, images: int) -> None:
         """`images` images of one job are in the blob store."""
         self._images.labels(kind.value).inc(images)
+
+    def previewed(self) -> None:
+        """A preview of a watched image is in the blob store."""
+        self._previews.inc()
 
     def taken(self, waited_s: float) -> None:
         """A job was taken from the queue."""

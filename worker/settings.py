@@ -30,6 +30,7 @@ class WorkerSettings(BaseSettings):
     cache_dir: Path = Path("data/cache")  # which forms are fastest here, and what torch's compiler built
     rows: int = Field(default=16, ge=1, le=512)  # images on the device at once
     prefetch: int = Field(default=2, ge=0, le=512)  # images taken beyond `rows`, to refill without a gap
+    previews: bool = True  # show watched images on their way, in the time that steps and tiles leave them
     pool_threads: int = Field(default=2, ge=1, le=64)
     lease_s: int = Field(default=15, ge=4, le=300)
     renew_s: float = Field(default=3.0, gt=0.0)

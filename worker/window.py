@@ -22,16 +22,15 @@ CONTEXT = 1.5  # sides of the window a side of what is masked: the prior has to 
 
 @dataclass(frozen=True)
 class Window:
-    """A square of `image` (h, w, 3) that holds all of `mask` (h, w), and its surroundings.
+    """The part of `image` (h, w, 3) at `rows` and `columns`: all of `mask` (h, w), and its surroundings.
 
-    `top` and `left` may be negative: where the square sticks out, the image's edge is repeated.
+    To the model it is shown as a square: where the image is too narrow for one, its edge is repeated.
     """
 
     image: Pixels
     mask: Mask
-    top: int
-    left: int
-    side: int
+    rows: slice
+    columns: slice
     feather_px: int
 
     @classmethod
@@ -40,55 +39,57 @@ class Window:
 
         It has at least `least_px` a side, but never more than the image's longer side, where all has room.
         """
-        height, width = mask.shape
         rows, columns = _extent(mask, axis=0), _extent(mask, axis=1)
         longest = max(len(rows), len(columns))
         side = max(int(CONTEXT * longest), longest + 2 * feather_px, least_px)
-        side = min(side, max(height, width))
-        return cls(image, mask, _start(rows, side, height), _start(columns, side, width), side, feather_px)
+        down, across = (
+            _around(at, side, length) for at, length in zip((rows, columns), mask.shape, strict=True)
+        )
+        return cls(image, mask, down, across, feather_px)
 
     def pixels(self, size: int) -> Pixels:
         """What the window shows (size, size, 3); the image's own pixels where that is the window's side."""
-        height, width = self.mask.shape
-        rows = np.arange(self.top, self.top + self.side).clip(0, height - 1)
-        columns = np.arange(self.left, self.left + self.side).clip(0, width - 1)
-        return _resized(self.image[np.ix_(rows, columns)], size)
+        down, across = self._places(size)
+        part = _resized(self.image[self.rows, self.columns], _length(down), _length(across))
+        padding = [(place.start, size - place.stop) for place in (down, across)]
+        return np.pad(part, [*padding, (0, 0)], mode="edge")
 
     def touched(self, size: int) -> Mask:
         """The mask at `size` (size, size): every pixel that the mask touches, however little of it."""
-        mask = np.zeros((self.side, self.side), np.bool_)
-        inside, part = self._inside()
-        mask[inside] = self.mask[part]
-        return _touched(_touched(mask, size).T, size).T
+        down, across = self._places(size)
+        mask = np.zeros((size, size), np.bool_)
+        part = _touched(self.mask[self.rows, self.columns], _length(down))
+        mask[down, across] = _touched(part.T, _length(across)).T
+        return mask
 
     def paste(self, pixels: Pixels) -> Pixels:
         """The image with `pixels` (size, size, 3) where it is masked; the seam fades over `feather_px`.
 
         A masked pixel is wholly new. One that is farther than `feather_px` from all of them is as it was.
         """
-        inside, part = self._inside()
-        new, old = _resized(pixels, self.side)[inside], self.image[part]
-        blended = Image.composite(Image.fromarray(new), Image.fromarray(old), Image.fromarray(self._opacity))
+        old = self.image[self.rows, self.columns]
+        new = _resized(pixels[self._places(len(pixels))], *old.shape[:2])
         image = self.image.copy()
-        image[part] = np.asarray(blended)
+        layers = (Image.fromarray(layer) for layer in (new, old, self._opacity))
+        image[self.rows, self.columns] = np.asarray(Image.composite(*layers))
         return image
 
     @cached_property
     def _opacity(self) -> NDArray[np.uint8]:
-        """How much of the new is seen, where window and image meet: 255 on the mask, 0 beyond the feather."""
-        distance = distance_transform_edt(~self.mask[self._inside()[1]])
+        """How much of the new is seen in the window: 255 on the mask, falling to 0 beyond the feather."""
+        mask = self.mask[self.rows, self.columns]
+        if mask.all():  # no seam; and for a large image its distances would take seconds
+            return np.full(mask.shape, 255, np.uint8)
+        distance = distance_transform_edt(~mask)
         opacity = np.where(distance <= self.feather_px, 1.0 - distance / (self.feather_px + 1), 0.0)
         return (255.0 * opacity).round().astype(np.uint8)
 
-    def _inside(self) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """What window and image have in common: as a part of the window, and as a part of the image."""
-        starts = (self.top, self.left)
-        part = [
-            slice(max(0, start), min(start + self.side, length))
-            for start, length in zip(starts, self.mask.shape, strict=True)
-        ]
-        down, across = (slice(s.start - start, s.stop - start) for s, start in zip(part, starts, strict=True))
-        return (down, across), (part[0], part[1])
+    def _places(self, size: int) -> tuple[slice, slice]:
+        """Rows and columns of the square (size, size) where the window's part of the image is shown."""
+        height, width = _length(self.rows), _length(self.columns)
+        down, across = (max(1, round(length * size / max(height, width))) for length in (height, width))
+        top, left = (size - down) // 2, (size - across) // 2
+        return slice(top, top + down), slice(left, left + across)
 
 
 def _extent(mask: Mask, axis: int) -> range:
@@ -97,22 +98,26 @@ def _extent(mask: Mask, axis: int) -> range:
     return range(int(places[0]), int(places[-1]) + 1)
 
 
-def _start(masked: range, side: int, length: int) -> int:
-    """Where a window of `side` begins on an axis: `masked` in its middle, inside the image where it fits."""
-    if side > length:
-        return (length - side) // 2
-    middle = masked.start - (side - len(masked)) // 2
-    return min(max(0, middle), length - side)
+def _around(masked: range, side: int, length: int) -> slice:
+    """`side` places of an axis with `masked` in their middle, inside the axis; all of a shorter one."""
+    side = min(side, length)
+    start = masked.start - (side - len(masked)) // 2
+    start = min(max(0, start), length - side)
+    return slice(start, start + side)
 
 
-def _resized(pixels: Pixels, size: int) -> Pixels:
-    """A square of pixels at `size` to a side; a copy when it has it already."""
+def _length(places: slice) -> int:
+    return int(places.stop - places.start)
+
+
+def _resized(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Pixels at another size; a copy when they have it already."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _touched(mask: Mask, size: int) -> Mask:
-    """`size` rows of a mask, each whether the source rows under it are masked, those half under it too."""
-    place, rows = np.arange(size), len(mask)
-    first, last = place * rows // size, -(-(place + 1) * rows // size) - 1
+def _touched(mask: Mask, rows: int) -> Mask:
+    """`rows` rows of a mask, each whether the source rows under it are masked, those half under it too."""
+    place, source = np.arange(rows), len(mask)
+    first, last = place * source // rows, -(-(place + 1) * source // rows) - 1
     return np.asarray(np.logical_or.reduceat(mask, first, axis=0) | mask[last])

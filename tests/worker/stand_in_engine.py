@@ -11,24 +11,26 @@ import numpy as np
 
 from movq_core.params import derived_seed
 from movq_core.protocol import GenerateRequest
-from worker.work import Cancel, Outcome, Work
+from worker.fakes import TINY
+from worker.work import Cancel, FromEngine, Outcome, ToEngine, Watch, Work
 
 SIZE = 8  # pixels to a side
 
 
 class StandInEngine:
-    """One thread; answers each Work with one Outcome once `gate` is set.
+    """One thread; answers each Work with one Outcome once `gate` is set, and keeps what it was told to watch.
 
     `raises` maps a class id to the error that its job ends with.
     """
 
     def __init__(self) -> None:
-        self.inbox: SimpleQueue[Work | Cancel] = SimpleQueue()
-        self.outbox: SimpleQueue[Outcome] = SimpleQueue()
+        self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
+        self.outbox: SimpleQueue[FromEngine] = SimpleQueue()
         self.gate = threading.Event()
         self.raises: dict[int, Exception] = {}
         self.ran: list[str] = []  # job ids whose images were made, in order
         self.waiting: dict[str, Work] = {}
+        self.watches: list[Watch] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -47,11 +49,14 @@ class StandInEngine:
                 for job_id in list(self.waiting):
                     self._finish(self.waiting.pop(job_id))
 
-    def _take(self, message: Work | Cancel) -> None:
-        if isinstance(message, Work):
-            self.waiting[message.job_id] = message
-        elif work := self.waiting.pop(message.job_id, None):
-            self.outbox.put(Outcome(work, cancelled=True))
+    def _take(self, message: ToEngine) -> None:
+        match message:
+            case Work(job_id):
+                self.waiting[job_id] = message
+            case Watch():
+                self.watches.append(message)
+            case Cancel(job_id) if work := self.waiting.pop(job_id, None):
+                self.outbox.put(Outcome(work, cancelled=True))
 
     def _finish(self, work: Work) -> None:
         request = work.request
@@ -63,4 +68,6 @@ class StandInEngine:
         images = tuple(np.full((SIZE, SIZE, 3), seed % 256, dtype=np.uint8) for seed in seeds)
         now_s = time.monotonic()
         self.ran.append(work.job_id)
-        self.outbox.put(Outcome(work, images=images, seeds=seeds, started_s=now_s, finished_s=now_s))
+        self.outbox.put(
+            Outcome(work, images=images, seeds=seeds, manifest=TINY, started_s=now_s, finished_s=now_s)
+        )
