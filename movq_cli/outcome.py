@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,10 +12,16 @@ import typer
 @contextmanager
 def one_sentence(command: str) -> Iterator[None]:
     """Around what a command does: a MovqError or an OSError becomes `movq COMMAND: sentence`."""
-    from movq_core.errors import MovqError
-
     try:
         yield
-    except (MovqError, OSError) as error:
+    except _said_on_purpose() as error:
         typer.echo(f"movq {command}: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _said_on_purpose() -> tuple[type[Exception], ...]:
+    """The client's errors are none unless the command has imported it."""
+    from movq_core.errors import MovqError
+
+    client = sys.modules.get("movq_client")
+    return (MovqError, OSError, *([client.MovqError] if client else []))

@@ -9,10 +9,10 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 import httpx
 
 from movq_client import calls, verbs
-from movq_client.calls import Box, EditOptions, JobCall, SamplingOptions, TokenizerOptions
+from movq_client.calls import Box, EditOptions, JobCall, PictureOptions, SamplingOptions, TokenizerOptions
 from movq_client.connection import AsyncConnection
 from movq_client.documents import ClassDocument, Codes, JobDocument, ModelDocument
-from movq_client.events import Event
+from movq_client.events import Event, Listening
 from movq_client.images import Image, Picture, Reconstruction
 from movq_client.job_view import JobView
 from movq_client.retries import Retries
@@ -59,7 +59,7 @@ class AsyncClient:
         """New images of a class, or of none: `Client.generate`."""
         return await self._perform(calls.generation(class_name, options))
 
-    async def reconstruct(self, picture: Picture, **options: Unpack[TokenizerOptions]) -> Reconstruction:
+    async def reconstruct(self, picture: Picture, **options: Unpack[PictureOptions]) -> Reconstruction:
         """A picture through the codes and back: `Client.reconstruct`."""
         return await self._perform(calls.reconstruction(picture, options))
 
@@ -67,7 +67,7 @@ class AsyncClient:
         """The codes of a picture; `decode` makes a picture of them again."""
         return await self._perform(calls.encoding(picture, options))
 
-    async def decode(self, codes: Codes, **options: Unpack[TokenizerOptions]) -> Image:
+    async def decode(self, codes: Codes, **options: Unpack[PictureOptions]) -> Image:
         """The picture of codes."""
         return await self._perform(calls.decoding(codes, options))
 
@@ -105,7 +105,7 @@ class AsyncClient:
         return await self._start(calls.generation(class_name, options), watched)
 
     async def start_reconstruction(
-        self, picture: Picture, **options: Unpack[TokenizerOptions]
+        self, picture: Picture, **options: Unpack[PictureOptions]
     ) -> AsyncJob[Reconstruction]:
         """Start to `reconstruct`."""
         return await self._start(calls.reconstruction(picture, options))
@@ -114,7 +114,7 @@ class AsyncClient:
         """Start to `encode`."""
         return await self._start(calls.encoding(picture, options))
 
-    async def start_decoding(self, codes: Codes, **options: Unpack[TokenizerOptions]) -> AsyncJob[Image]:
+    async def start_decoding(self, codes: Codes, **options: Unpack[PictureOptions]) -> AsyncJob[Image]:
         """Start to `decode`."""
         return await self._start(calls.decoding(codes, options))
 
@@ -191,11 +191,11 @@ class AsyncJob(JobView, Generic[T]):
         self.document = await self._connection.run(verbs.cancel(self.id))
         return self.document
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self, previews: bool = True) -> AsyncIterator[Event]:
         """Its news as it comes, `done` last; a connection that was cut goes on where it was.
 
-        Previews are made only while somebody listens.
+        Previews are made only while somebody listens; without `previews` they are not fetched.
         """
-        async for event in self._connection.events(self.id):
+        async for event in self._connection.events(Listening(self.id, previews)):
             self.document = event.job or self.document
             yield event

@@ -34,6 +34,12 @@ class TokenizerOptions(JobOptions, total=False):
     tiling: Literal["tiles", "whole"]
 
 
+class PictureOptions(TokenizerOptions, total=False):
+    """And what comes back as a picture: `format`: png, webp, jpeg."""
+
+    format: Literal["png", "webp", "jpeg"]
+
+
 class SamplingOptions(JobOptions, total=False):
     """And what is made by the prior; what is left out is what suits the model.
 
@@ -105,7 +111,7 @@ def generation(class_name: str | None, options: SamplingOptions) -> JobCall[list
     return _start("/v1/generations", json=_said({"class_name": class_name, **options}))
 
 
-def reconstruction(picture: Picture, options: TokenizerOptions) -> JobCall[Reconstruction]:
+def reconstruction(picture: Picture, options: PictureOptions) -> JobCall[Reconstruction]:
     return _start("/v1/reconstructions", params=_said(options), files={"image": bytes_of(picture)})
 
 
@@ -113,7 +119,7 @@ def encoding(picture: Picture, options: TokenizerOptions) -> JobCall[Codes]:
     return _start("/v1/encodings", params=_said(options), files={"image": bytes_of(picture)})
 
 
-def decoding(codes: Codes, options: TokenizerOptions) -> JobCall[Image]:
+def decoding(codes: Codes, options: PictureOptions) -> JobCall[Image]:
     return _start("/v1/decodings", params=_said(options), json=codes.model_dump())
 
 

@@ -9,10 +9,10 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 import httpx
 
 from movq_client import calls, verbs
-from movq_client.calls import Box, EditOptions, JobCall, SamplingOptions, TokenizerOptions
+from movq_client.calls import Box, EditOptions, JobCall, PictureOptions, SamplingOptions, TokenizerOptions
 from movq_client.connection import Connection
 from movq_client.documents import ClassDocument, Codes, JobDocument, ModelDocument
-from movq_client.events import Event
+from movq_client.events import Event, Listening
 from movq_client.images import Image, Picture, Reconstruction
 from movq_client.job_view import JobView
 from movq_client.retries import Retries
@@ -66,7 +66,7 @@ class Client:
         """
         return self._perform(calls.generation(class_name, options))
 
-    def reconstruct(self, picture: Picture, **options: Unpack[TokenizerOptions]) -> Reconstruction:
+    def reconstruct(self, picture: Picture, **options: Unpack[PictureOptions]) -> Reconstruction:
         """A picture through the codes and back, at its own size, with figures of what was lost.
 
         `picture`: a path, the bytes of a file, a Pillow image, or an array.
@@ -77,7 +77,7 @@ class Client:
         """The codes of a picture; `decode` makes a picture of them again."""
         return self._perform(calls.encoding(picture, options))
 
-    def decode(self, codes: Codes, **options: Unpack[TokenizerOptions]) -> Image:
+    def decode(self, codes: Codes, **options: Unpack[PictureOptions]) -> Image:
         """The picture of codes."""
         return self._perform(calls.decoding(codes, options))
 
@@ -125,7 +125,7 @@ class Client:
         return self._start(calls.generation(class_name, options), watched)
 
     def start_reconstruction(
-        self, picture: Picture, **options: Unpack[TokenizerOptions]
+        self, picture: Picture, **options: Unpack[PictureOptions]
     ) -> Job[Reconstruction]:
         """Start to `reconstruct`."""
         return self._start(calls.reconstruction(picture, options))
@@ -134,7 +134,7 @@ class Client:
         """Start to `encode`."""
         return self._start(calls.encoding(picture, options))
 
-    def start_decoding(self, codes: Codes, **options: Unpack[TokenizerOptions]) -> Job[Image]:
+    def start_decoding(self, codes: Codes, **options: Unpack[PictureOptions]) -> Job[Image]:
         """Start to `decode`."""
         return self._start(calls.decoding(codes, options))
 
@@ -211,11 +211,11 @@ class Job(JobView, Generic[T]):
         self.document = self._connection.run(verbs.cancel(self.id))
         return self.document
 
-    def events(self) -> Iterator[Event]:
+    def events(self, previews: bool = True) -> Iterator[Event]:
         """Its news as it comes, `done` last; a connection that was cut goes on where it was.
 
-        Previews are made only while somebody listens.
+        Previews are made only while somebody listens; without `previews` they are not fetched.
         """
-        for event in self._connection.events(self.id):
+        for event in self._connection.events(Listening(self.id, previews)):
             self.document = event.job or self.document
             yield event

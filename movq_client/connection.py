@@ -63,8 +63,7 @@ class Connection:
         raise_for(answer)
         return answer
 
-    def events(self, job_id: str) -> Iterator[Event]:
-        listening = Listening(job_id)
+    def events(self, listening: Listening) -> Iterator[Event]:
         for attempt in Retrying(**listening.policy(self._retries)):
             with attempt:
                 for message in self._messages(listening):
@@ -128,8 +127,7 @@ class AsyncConnection:
         raise_for(answer)
         return answer
 
-    async def events(self, job_id: str) -> AsyncIterator[Event]:
-        listening = Listening(job_id)
+    async def events(self, listening: Listening) -> AsyncIterator[Event]:
         async for attempt in AsyncRetrying(**listening.policy(self._retries)):
             with attempt:
                 async for message in self._messages(listening):

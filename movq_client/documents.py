@@ -6,7 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from movq_client.errors import InvalidRequest
 
 FINAL = ("succeeded", "failed", "cancelled")
 
@@ -110,5 +112,8 @@ class Codes(_Document):
 
     @classmethod
     def load(cls, path: str | Path) -> Codes:
-        """Raises OSError, and ValueError for what is no codes document."""
-        return cls.model_validate_json(Path(path).read_bytes())
+        """Raises OSError, and InvalidRequest for what is no codes document."""
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except ValidationError as error:
+            raise InvalidRequest(f"{path} holds no codes: {error.errors()[0]['msg']}.") from error

@@ -65,14 +65,15 @@ class StreamCut(ServerUnavailable):
 
 @dataclass
 class Listening:
-    """One listener's place in a job's events: `last_id` is the last that was seen.
+    """One listener's place in a job's events: `last_id` is the last that was seen; `previews` are fetched.
 
     Attempts count from the last event on: a job may be listened to for days, and be cut off each hour.
     """
 
     job_id: str
-    last_id: str | None = None
-    progress: float | None = None
+    previews: bool = True
+    last_id: str | None = field(default=None, init=False)
+    progress: float | None = field(default=None, init=False)
     fruitless: int = field(default=0, init=False)
 
     @property

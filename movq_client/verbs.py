@@ -131,7 +131,7 @@ def _reconstruction(job: JobDocument) -> Verb[Reconstruction]:
 def event(listening: Listening, message: Message) -> Verb[Event]:
     """What a message says, with the preview or the images that it links to."""
     preview, made = None, None
-    if message.preview_link:
+    if listening.previews and message.preview_link:
         preview = opened((yield calls.blob(message.preview_link)).content)
     if (job := message.job) and job.status == "succeeded" and job.kind in ("generate", "edit"):
         made = yield from images(job)

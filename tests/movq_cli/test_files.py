@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from movq_cli.app import app
-from movq_cli.files import read_picture
+from movq_cli.pictures import read_picture
 from movq_core.bundle import ModelBundle
 from movq_core.movq_file import MovqFile
 from worker.fakes import TINY

@@ -18,6 +18,8 @@ def test_options_reach_the_launcher(tmp_path, monkeypatch):
     told = [
         "--models",
         str(tmp_path / "mine"),
+        "--models",
+        str(tmp_path / "other"),
         "--port",
         "8123",
         "--host",
@@ -26,7 +28,8 @@ def test_options_reach_the_launcher(tmp_path, monkeypatch):
         str(tmp_path),
     ]
     assert CliRunner().invoke(app, ["up", *told]).exit_code == 0
-    assert started == [Options("0.0.0.0", 8123, tmp_path.resolve(), ((tmp_path / "mine").resolve(),))]
+    folders = (tmp_path / "mine").resolve(), (tmp_path / "other").resolve()
+    assert started == [Options("0.0.0.0", 8123, tmp_path.resolve(), folders)]
 
 
 def test_no_bundle_is_said_and_how_to_name_one(tmp_path):
