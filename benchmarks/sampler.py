@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks.measuring import JsonPath, Timing, interleaved, show, versions, write_json
 from movq_core.params import MaskSchedule, SamplingParams
 from movq_core.sampling.schedule import mask_plan, noise_plan
-from movq_core.sampling.step import StepRows, unmask_step
+from movq_core.sampling.step import ALL_CODES, StepRows, unmask_step
 
 CHANNELS, SIDE, CODES, STEPS = 4, 16, 1024, 12
 ENTRIES = CHANNELS * SIDE**2
@@ -62,6 +62,8 @@ def our_case(situation: Situation, logits: Tensor, codes: Tensor) -> Callable[[]
         n_masked=torch.full((size,), situation.plan[moment]),
         temperature=torch.full((size,), 0.9),
         noise_scale=torch.full((size,), noise_plan(SamplingParams(steps=STEPS))[moment]),
+        top_k=torch.full((size,), ALL_CODES),
+        halton=torch.zeros(size, dtype=torch.bool),
     )
     shape = (size, CHANNELS, SIDE, SIDE)
     return partial(unmask_step, logits.view(*shape, CODES), codes.view(shape), CODES, rows)

@@ -12,7 +12,7 @@ from benchmarks.gpu.card import Case
 from movq_core.config import MaskGITConfig, MoVQConfig
 from movq_core.params import SamplingParams
 from movq_core.sampling.sampler import Sampler
-from movq_core.sampling.step import StepRows
+from movq_core.sampling.step import ALL_CODES, StepRows
 
 
 def repeat(action: Case, times: int) -> None:
@@ -74,7 +74,9 @@ def sampling_arguments(
     numbers = torch.arange(images, device=device)
     n_masked = torch.full_like(numbers, config.codes_per_image // 4)
     ones = torch.ones(images, device=device)
-    return logits, codes, config.codebook_size, StepRows(numbers, numbers, n_masked, ones, ones)
+    all_codes, halton = torch.full_like(numbers, ALL_CODES), torch.zeros_like(numbers, dtype=torch.bool)
+    rows = StepRows(numbers, numbers, n_masked, ones, ones, all_codes, halton)
+    return logits, codes, config.codebook_size, rows
 
 
 def diffusers_cases(config: MoVQConfig, images: int, device: torch.device) -> tuple[dict[str, Case], str]:

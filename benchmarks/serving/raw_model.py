@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.serving.bundle import cache_of
+from movq_core.params import UnmaskOrder
 from movq_core.protocol import GenerateRequest
 from movq_core.sampling.schedule import mask_plan, noise_plan
-from movq_core.sampling.step import StepRows, unmask_step
+from movq_core.sampling.step import ALL_CODES, StepRows, unmask_step
 from movq_core.tiles import Pixels
 from worker.model_runner import ModelRunner
 
@@ -67,6 +68,9 @@ class Plan:
         self._seed = torch.tensor([sampling.seed for sampling in samplings], device=device)
         self._temperature = torch.tensor([sampling.temperature for sampling in samplings], device=device)
         self._n_masked = self._padded([mask_plan(s.mask_schedule, s.steps, codes) for s in samplings], device)
+        self._top_k = torch.tensor([sampling.top_k or ALL_CODES for sampling in samplings], device=device)
+        orders = [sampling.order for sampling in samplings]
+        self._halton = torch.tensor([order == UnmaskOrder.HALTON for order in orders], device=device)
         self._noise_scale = self._padded([noise_plan(s) for s in samplings], device)
 
     def _padded(self, plans: Sequence[Sequence[float]], device: torch.device) -> Tensor:
@@ -84,4 +88,6 @@ class Plan:
             n_masked=self._n_masked[step][riding],
             temperature=self._temperature[riding],
             noise_scale=self._noise_scale[step][riding],
+            top_k=self._top_k[riding],
+            halton=self._halton[riding],
         )

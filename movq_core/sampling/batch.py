@@ -68,7 +68,7 @@ def next_codes(prior: MaskGIT, rows: Rows, batch: Batch) -> Tensor:
     if batch.guided:
         # Whoever has no twin is guided by itself: x + s * (x - x) is x to the bit.
         conditional, unconditional = logits[: batch.images], logits[batch.pair[: batch.images]]
-        logits = guide(conditional.float(), unconditional.float(), rows.fields.guidance_scale[owner])
+        logits = guide(conditional.float(), unconditional.float(), rows.guidance_scale(owner))
     return unmask_step(logits, codes[: batch.images], prior.mask_code, rows.step_rows(owner))
 
 

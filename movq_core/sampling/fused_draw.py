@@ -41,6 +41,22 @@ def _draw_code(logits: tl.tensor, uniform: tl.tensor, padded: tl.constexpr) -> t
 
 
 @triton.jit
+def _least_of(logits: tl.tensor, top_k: tl.tensor) -> tl.tensor:
+    """The `top_k`-th largest of `logits`, exactly, and no sort: bit by bit the largest that as many reach.
+
+    Floats are in the order of these words: negative ones with all bits turned, the others with the sign's.
+    """
+    bits = logits.to(tl.int32, bitcast=True)
+    word = (bits ^ ((bits >> 31) | -0x80000000)).to(tl.uint32, bitcast=True)
+    least = tl.zeros((), tl.uint32)
+    for place in range(32):
+        higher = least | (tl.full((), 0x80000000, tl.uint32) >> place)
+        least = tl.where(tl.sum((word >= higher).to(tl.int32), 0) >= top_k, higher, least)
+    bits = tl.where(least >> 31 == 1, least ^ 0x80000000, least ^ 0xFFFFFFFF)
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _draw_entry(  # noqa: PLR0917 - a kernel's arguments have no names at its launch
     logits: tl.tensor,
     codes: tl.tensor,
@@ -48,6 +64,7 @@ def _draw_entry(  # noqa: PLR0917 - a kernel's arguments have no names at its la
     steps: tl.tensor,
     temperatures: tl.tensor,
     noise_scales: tl.tensor,
+    top_ks: tl.tensor,
     drawn: tl.tensor,
     confidences: tl.tensor,
     mask_code: tl.tensor,
@@ -68,7 +85,11 @@ def _draw_entry(  # noqa: PLR0917 - a kernel's arguments have no names at its la
         code = tl.arange(0, padded)
         # int64: a large batch holds more than 2**31 logits.
         its = tl.load(logits + place.to(tl.int64) * size + code, mask=code < size, other=-float("inf"))
-        heated = tl.div_rn(its.to(tl.float32), tl.load(temperatures + row))
+        its = its.to(tl.float32)
+        top_k = tl.load(top_ks + row)
+        if top_k < size:
+            its = tl.where(its < _least_of(its, top_k), -float("inf"), its)
+        heated = tl.div_rn(its, tl.load(temperatures + row))
         new, log_p = _draw_code(heated, _to_uniform(word), padded)
         gumbel = -tl.log(-tl.log(_to_uniform(choice_word)))
         tl.store(drawn + place, new.to(tl.int64))
@@ -81,7 +102,7 @@ def fused_draw(logits: Tensor, codes: Tensor, mask_code: int, rows: StepRows) ->
     padded = triton.next_power_of_2(size)
     drawn = torch.empty(codes.shape, dtype=torch.int64, device=codes.device)
     confidence = torch.empty(codes.shape, dtype=torch.float32, device=codes.device)
-    read = (logits, codes, rows.seed, rows.step, rows.temperature, rows.noise_scale)
+    read = (logits, codes, rows.seed, rows.step, rows.temperature, rows.noise_scale, rows.top_k)
     _draw_entry[(codes.numel(),)](
         *(tensor.contiguous() for tensor in read),  # the kernel knows no strides
         drawn,

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from movq_core.models.maskgit import MaskGIT
-from movq_core.params import SamplingParams
+from movq_core.params import SamplingParams, UnmaskOrder
 from movq_core.sampling.guidance import guide
-from movq_core.sampling.schedule import mask_plan, noise_plan
-from movq_core.sampling.step import StepRows, unmask_step
+from movq_core.sampling.schedule import guidance_plan, mask_plan, noise_plan
+from movq_core.sampling.step import ALL_CODES, StepRows, unmask_step
 
 
 def step_rows(params: SamplingParams, step: int, n_masked: int, device: torch.device) -> StepRows:
@@ -20,6 +20,8 @@ def step_rows(params: SamplingParams, step: int, n_masked: int, device: torch.de
         n_masked=torch.tensor([n_masked], device=device),
         temperature=torch.tensor([params.temperature], device=device),
         noise_scale=torch.tensor([noise_plan(params)[step]], device=device),
+        top_k=torch.tensor([params.top_k or ALL_CODES], device=device),
+        halton=torch.tensor([params.order == UnmaskOrder.HALTON], device=device),
     )
 
 
@@ -41,7 +43,7 @@ def generate_codes(
     for step in range(params.steps):
         logits = prior(codes, label).float()
         if class_id is not None and params.guidance_scale != 1.0:
-            scale = torch.tensor([params.guidance_scale], device=device)
+            scale = torch.tensor([guidance_plan(params)[step]], device=device)
             logits = guide(logits, prior(codes, null).float(), scale)
         codes = unmask_step(logits, codes, prior.mask_code, step_rows(params, step, plan[step], device))
     return codes

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from movq_core.config import MaskGITConfig
-from movq_core.params import MAX_STEPS, SamplingParams
-from movq_core.sampling.schedule import mask_plan, noise_plan
-from movq_core.sampling.step import StepRows
+from movq_core.params import MAX_STEPS, SamplingParams, UnmaskOrder
+from movq_core.sampling.schedule import guidance_plan, mask_plan, noise_plan
+from movq_core.sampling.step import ALL_CODES, StepRows
 
-_INTEGERS = 3 + MAX_STEPS
-_FLOATS = 2 + MAX_STEPS  # two to a word
+_INTEGERS = 5 + MAX_STEPS
+_FLOATS = 2 + 2 * MAX_STEPS  # two to a word, and one to spare
 _WORDS = _INTEGERS + _FLOATS // 2
 
 
@@ -23,9 +23,11 @@ class Fields(NamedTuple):
     class_id: Tensor  # (...) int64; `null_class` for none
     seed: Tensor  # (...) int64
     step: Tensor  # (...) int64: steps taken so far
+    top_k: Tensor  # (...) int64; `ALL_CODES` for all
+    halton: Tensor  # (...) int64: 1 where codes settle in Halton's order
     n_masked: Tensor  # (..., MAX_STEPS) int64
     temperature: Tensor  # (...) float32
-    guidance_scale: Tensor  # (...) float32
+    guidance_scale: Tensor  # (..., MAX_STEPS) float32
     noise_scale: Tensor  # (..., MAX_STEPS) float32
 
 
@@ -36,10 +38,12 @@ def fields_of(records: Tensor) -> Fields:
         integers[..., 0],
         integers[..., 1],
         integers[..., 2],
-        integers[..., 3:],
+        integers[..., 3],
+        integers[..., 4],
+        integers[..., 5:],
         floats[..., 0],
-        floats[..., 1],
-        floats[..., 2:],
+        floats[..., 2 : 2 + MAX_STEPS],
+        floats[..., 2 + MAX_STEPS :],
     )
 
 
@@ -84,7 +88,9 @@ class Rows:
         plan = mask_plan(params.mask_schedule, params.steps, int((codes == masked).sum()))
         fields.n_masked[: params.steps] = torch.tensor(plan)
         fields.temperature.fill_(params.temperature)
-        fields.guidance_scale.fill_(params.guidance_scale)
+        fields.top_k.fill_(params.top_k or ALL_CODES)
+        fields.halton.fill_(params.order == UnmaskOrder.HALTON)
+        fields.guidance_scale[: params.steps] = torch.tensor(guidance_plan(params))
         fields.noise_scale[: params.steps] = torch.tensor(noise_plan(params))
         self._records[row].copy_(to_device(record, self._records.device))
         self.codes[row].copy_(to_device(codes, self.codes.device))
@@ -98,7 +104,13 @@ class Rows:
             n_masked=fields.n_masked[row, step],
             temperature=fields.temperature[row],
             noise_scale=fields.noise_scale[row, step],
+            top_k=fields.top_k[row],
+            halton=fields.halton[row] == 1,
         )
+
+    def guidance_scale(self, row: Tensor) -> Tensor:
+        """Scale (B,) of the next step of rows `row` (B,)."""
+        return self.fields.guidance_scale[row, self.fields.step[row]]
 
     def write(self, row: Tensor, codes: Tensor) -> None:
         """Rows `row` (B,) have taken a step, and now hold `codes` (B, C, H, W)."""

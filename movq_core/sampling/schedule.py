@@ -1,4 +1,4 @@
-"""How many codes stay masked after each step, and how loud its noise is: computed once a row, on the host.
+"""How many codes stay masked after each step, its noise and its guidance: computed once a row, on the host.
 
 The plan holds integers, so no rounding of a device's cosine can ever move a code.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from movq_core.params import MaskSchedule, SamplingParams
+from movq_core.params import GuidanceSchedule, MaskSchedule, SamplingParams
 
 
 def mask_ratio(schedule: MaskSchedule, progress: float) -> float:
@@ -46,3 +46,25 @@ def noise_plan(params: SamplingParams) -> tuple[float, ...]:
     return tuple(
         params.choice_temperature * (1.0 - (step + 1) / params.steps) for step in range(params.steps)
     )
+
+
+def guidance_plan(params: SamplingParams) -> tuple[float, ...]:
+    """The guidance scale of each step, `guidance_scale` at the last: all along, or from 1 at the first."""
+    before_last = params.steps - 1
+    progress = (*(step / before_last for step in range(before_last)), 1.0)
+    growth = (guidance_growth(params.guidance_schedule, p) for p in progress)
+    return tuple((1.0 - grown) + grown * params.guidance_scale for grown in growth)
+
+
+def guidance_growth(schedule: GuidanceSchedule, progress: float) -> float:
+    """Share of the way from no guidance to all of it, at `progress` (0 to 1).
+
+    linear: Chang et al. 2023 (Muse). cosine: Gao et al. 2023 (MDT), of power 1.
+    """
+    match schedule:
+        case GuidanceSchedule.CONSTANT:
+            return 1.0
+        case GuidanceSchedule.LINEAR:
+            return progress
+        case GuidanceSchedule.COSINE:
+            return (1.0 - math.cos(progress * math.pi)) / 2

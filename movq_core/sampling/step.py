@@ -13,8 +13,10 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from movq_core.sampling.halton import halton_ranks
 from movq_core.sampling.noise import uniforms
 
+ALL_CODES = 2**31 - 1  # no codebook is larger
 _HAS_TRITON = find_spec("triton") is not None
 # A megabyte of float32 a thread: what is drawn at once on a CPU, and stays in the caches meanwhile.
 _CACHED_LOGITS = 2**18
@@ -26,6 +28,8 @@ class StepRows:
 
     `n_masked`: entries that stay masked after this step (0 at the last).
     `noise_scale`: `choice_temperature * (1 - ratio)` of this step.
+    `top_k`: how many of an entry's codes may be drawn; `ALL_CODES` for all.
+    `halton`: whether entries settle in Halton's order instead of by confidence.
     """
 
     seed: Tensor  # int64
@@ -33,6 +37,8 @@ class StepRows:
     n_masked: Tensor  # int64
     temperature: Tensor  # float32
     noise_scale: Tensor  # float32
+    top_k: Tensor  # int64
+    halton: Tensor  # bool
 
 
 # What a draw has made of its logits: a code for every entry, and the confidence in it; (B, N) both.
@@ -44,6 +50,8 @@ def unmask_step(
 ) -> Tensor:
     """Draw every masked entry, keep the confident, mask the other `n_masked` again.
 
+    In a row of Halton's order those are kept whose turn it is, however confident.
+
     logits (B, C, H, W, K); codes (B, C, H, W) with `mask_code` where masked -> codes (B, C, H, W).
     Known codes never change. Sampling is in float32 whatever the logits are. `draw`: how codes are drawn;
     None is the fastest way on the logits' device.
@@ -51,10 +59,13 @@ def unmask_step(
     flat = codes.flatten(1)  # (B, N)
     draw = draw or fastest_draw(logits.device)
     drawn, confidence = draw(logits.flatten(1, -2), flat, mask_code, rows)
+    masked = flat == mask_code
+    ranks = halton_ranks(*codes.shape[1:], codes.device)
+    confidence = torch.where(rows.halton[:, None] & masked, -ranks, confidence)
     # The least confident first; a stable sort makes ties the same everywhere.
     order = confidence.argsort(dim=1, stable=True)
     first = torch.arange(flat.shape[1], device=flat.device) < rows.n_masked[:, None]
-    again = torch.empty_like(first).scatter_(1, order, first) & (flat == mask_code)
+    again = torch.empty_like(first).scatter_(1, order, first) & masked
     return torch.where(again, mask_code, drawn).view_as(codes)
 
 
@@ -75,26 +86,40 @@ def draw_masked(logits: Tensor, codes: Tensor, mask_code: int, rows: StepRows) -
     masked = codes == mask_code
     uniform, choice = uniforms(rows.seed, rows.step, codes.shape[1])
     if logits.device.type == "cpu":
-        drawn, log_p = _draw_only(masked, logits, rows.temperature, uniform)
-    else:  # where the host must not wait to know how many are masked
-        drawn, log_p = draw_codes(logits.float(), rows.temperature, uniform)
+        drawn, log_p = _draw_only(masked, logits, rows, uniform)
+    else:  # where the host must not wait to know how many are masked, or whose codes are few
+        all_codes = logits.shape[-1]
+        likeliest = only_likeliest(logits.float(), rows.top_k[:, None].clamp(max=all_codes), all_codes)
+        drawn, log_p = draw_codes(likeliest, rows.temperature, uniform)
     gumbel = -torch.log(-torch.log(choice))
     confidence = log_p + rows.noise_scale[:, None] * gumbel
     return torch.where(masked, drawn, codes), torch.where(masked, confidence, torch.inf)
 
 
-def _draw_only(wanted: Tensor, logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def _draw_only(wanted: Tensor, logits: Tensor, rows: StepRows, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """`draw_codes` of the `wanted` (B, N) entries alone, and zeros; some at a time, for a core's cache."""
     batch, entries, size = logits.shape
     codes, log_p = torch.zeros(batch * entries, dtype=torch.int64), torch.zeros(batch * entries)
     logits, uniform = logits.flatten(0, 1), uniform.flatten()
-    heat = temperature.repeat_interleave(entries)
+    heat, top_k = rows.temperature.repeat_interleave(entries), rows.top_k.repeat_interleave(entries)
     at_once = max(1, _CACHED_LOGITS * torch.get_num_threads() // size)
     for some in wanted.flatten().nonzero().squeeze(1).split(at_once):
-        picked = logits.index_select(0, some)[:, None].float()
-        drawn, its_log_p = draw_codes(picked, heat[some], uniform[some][:, None])
+        picked = logits.index_select(0, some).float()
+        if len(few := (top_k[some] < size).nonzero().squeeze(1)):  # the others pay nothing
+            picked[few] = only_likeliest(picked[few], top_k[some[few]], int(top_k[some[few]].max()))
+        drawn, its_log_p = draw_codes(picked[:, None], heat[some], uniform[some][:, None])
         codes[some], log_p[some] = drawn.squeeze(1), its_log_p.squeeze(1)
     return codes.view(batch, entries), log_p.view(batch, entries)
+
+
+def only_likeliest(logits: Tensor, top_k: Tensor, most: int) -> Tensor:
+    """Logits (..., K) with -inf for all but the `top_k` (...), at most `most`, largest of each entry.
+
+    Codes as likely as the last of them stay, too: which of them did would be chance.
+    """
+    likeliest = logits.topk(most, dim=-1).values  # a sort, where `most` is K
+    least = likeliest.gather(-1, top_k[..., None].expand(*logits.shape[:-1], 1) - 1)
+    return logits.masked_fill(logits < least, -torch.inf)
 
 
 def draw_codes(logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

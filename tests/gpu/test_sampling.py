@@ -3,6 +3,8 @@
 Needs torch, Triton and pytest alone: `pytest --noconftest -c /dev/null --rootdir . tests/gpu`.
 """
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from tests.movq_core.sampling.chi_square import (
     drawn_counts,
     softmax,
 )
+from tests.movq_core.sampling.step_rows import step_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -36,7 +39,7 @@ def batch():
     masked = torch.rand(ROWS, 4, 16, 16, generator=generator) < 0.5
     seeds = torch.arange(ROWS) * 2**40
     heat, noise = 0.5 + torch.rand(2, ROWS, generator=generator)
-    step = StepRows(seeds, seeds % 13, masked.flatten(1).sum(1) // 2, heat, noise)
+    step = step_rows(seeds, seeds % 13, masked.flatten(1).sum(1) // 2, heat, noise)
     return logits, torch.where(masked, K, 5), step
 
 
@@ -79,6 +82,30 @@ def test_codes_follow_the_softmax(logits, temperature):
     """As on the CPU: catches probabilities that are wrong by a percent."""
     counts = drawn_counts(logits.cuda(), temperature)
     assert chance_of_counts(counts, softmax(logits, temperature)) > ALMOST_NEVER
+
+
+@pytest.mark.parametrize("way", ["fastest", "torch"])
+def test_the_likeliest_codes_are_those_of_the_cpu_but_for_rounding(batch, way):
+    """The last of them is found exactly, so no other codes are drawn; CDFs differ as without."""
+    logits, codes, step = batch
+    few = dataclasses.replace(step, top_k=torch.arange(ROWS) * 20 + 1)  # 1 to more than there are
+    test_codes_are_those_of_the_cpu_but_for_rounding((logits, codes, few), way)
+
+
+@pytest.mark.parametrize("top_k", [2, 7, 1000])
+def test_of_the_likeliest_codes_alone_those_are_drawn_in_proportion(top_k):
+    counts = drawn_counts(SOFT.cuda(), 0.8, top_k)
+    assert chance_of_counts(counts, softmax(SOFT, 0.8, top_k)) > ALMOST_NEVER
+
+
+def test_rows_of_both_orders_share_a_step(batch):
+    logits, codes, step = batch
+    mixed = dataclasses.replace(step, halton=torch.arange(ROWS) % 2 == 0)
+    ours = unmask_step(logits.cuda(), codes.cuda(), K, on("cuda", mixed)).cpu()
+    confident = unmask_step(logits.cuda(), codes.cuda(), K, on("cuda", step)).cpu()
+    expected = unmask_step(logits, codes, K, mixed)
+    assert torch.equal(ours[1::2], confident[1::2])
+    assert torch.equal(ours[::2] == K, expected[::2] == K)
 
 
 def test_a_row_is_equal_alone_and_in_company(batch):

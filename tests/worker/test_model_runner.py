@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from movq_core.errors import DeviceFault
-from movq_core.params import MaskSchedule, SamplingParams
+from movq_core.params import SamplingParams
 from movq_core.protocol import GenerateRequest, ImageFormat
 from movq_core.sampling.generate import generate_codes
+from tests.movq_core.sampling.random_images import random_class, random_known, random_params
 from worker.engine import Engine
 from worker.fakes import SilentMetrics
 from worker.images import encode_image
@@ -29,21 +30,14 @@ def runner(sharp_bundle, tmp_path_factory):
 
 
 def random_request(rng):
-    return GenerateRequest(
-        class_id=rng.choice([None, 0, 1, 2]),
-        sampling=SamplingParams(
-            steps=rng.randint(1, 12),
-            seed=rng.randrange(2**53),
-            temperature=rng.uniform(0.5, 1.5),
-            choice_temperature=rng.uniform(0.0, 5.0),
-            guidance_scale=rng.choice([1.0, 1.0, 2.5, 4.0]),
-            mask_schedule=rng.choice(list(MaskSchedule)),
-        ),
-    )
+    return GenerateRequest(class_id=random_class(rng), sampling=random_params(rng))
 
 
-def images_of(runner, arrivals, ticks=400):
-    """Run the engine while `arrivals` (tick -> requests) come in; each job's codes and image."""
+def images_of(runner, arrivals, known, ticks=400):
+    """Run the engine while `arrivals` (tick -> requests) come in; each job's codes and image.
+
+    An image begins with `known[seed]`, as an edit's would.
+    """
     codes = {}
 
     class Watched:
@@ -51,6 +45,9 @@ def images_of(runner, arrivals, ticks=400):
 
         def __getattr__(self, name):
             return getattr(runner, name)
+
+        def start(self, row, class_id, sampling, _=None):
+            runner.start(row, class_id, sampling, known[sampling.seed])
 
         def finish(self, rows):
             finished = runner.finish(rows)
@@ -77,7 +74,7 @@ def images_of(runner, arrivals, ticks=400):
 
 @pytest.mark.parametrize("pattern", range(50))
 def test_equal_to_the_naive_loop_in_any_company(sharp_bundle, runner, pattern):
-    """One request among 15 others with other steps, classes, guidance and arrival times."""
+    """One request among 15 others with other steps, classes, guidance, orders, maps and arrival times."""
     check_company(sharp_bundle, runner, random.Random(pattern), crowd=16)
 
 
@@ -100,20 +97,24 @@ def test_the_self_check_finds_an_image_that_depends_on_its_company(sharp_bundle,
 def check_company(bundle, runner, rng, crowd):
     """Every request of a crowd equals the naive loop; one of them also alone, as bytes."""
     requests = {f"job-{i}": random_request(rng) for i in range(crowd)}
+    maps = {request.sampling.seed: random_known(rng, bundle.manifest.movq) for request in requests.values()}
+    known = {seed: None if codes is None else codes.numpy() for seed, codes in maps.items()}
     arrivals = {}
     for job_id, request in requests.items():
         arrivals.setdefault(rng.randrange(12), []).append((job_id, request))
 
-    together = images_of(runner, arrivals)
+    together = images_of(runner, arrivals, known)
 
     for job_id, request in requests.items():
         codes, pixels = together[job_id]
-        expected = generate_codes(bundle.maskgit, request.class_id, request.sampling)
+        its_map = maps[request.sampling.seed]
+        batch = None if its_map is None else its_map[None]
+        expected = generate_codes(bundle.maskgit, request.class_id, request.sampling, batch)
         assert np.array_equal(codes, expected[0].numpy()), f"{job_id}: codes differ"
         assert np.array_equal(pixels, runner.decode(codes)), f"{job_id}: pixels differ from their own decode"
         assert greatest_difference(pixels, plain_decode(bundle, expected)) <= 1, f"{job_id}: pixels differ"
     chosen = rng.choice(list(requests))
-    alone = images_of(runner, {0: [(chosen, requests[chosen])]})[chosen][1]
+    alone = images_of(runner, {0: [(chosen, requests[chosen])]}, known)[chosen][1]
     for image_format in ImageFormat:
         assert encode_image(alone, image_format) == encode_image(together[chosen][1], image_format)
 

@@ -5,7 +5,8 @@ Seeds are fixed: a test passes always or never. Of samplers that are right, one 
 
 import torch
 
-from movq_core.sampling.step import StepRows, unmask_step
+from movq_core.sampling.step import ALL_CODES, unmask_step
+from tests.movq_core.sampling.step_rows import step_rows
 
 DRAWS = 2**20
 ALMOST_NEVER = 1e-6
@@ -14,7 +15,7 @@ SOFT = torch.linspace(-1, 1, K).roll(5)
 HARD = torch.linspace(-8, 2, K).roll(5)  # 35 % in one code, half a percent in the lighter half
 
 
-def drawn_counts(logits, temperature=1.0):
+def drawn_counts(logits, temperature=1.0, top_k=ALL_CODES):
     """How often `unmask_step` gives each code on the device of `logits` (K,): DRAWS entries of 256 seeds."""
     size, device = len(logits), logits.device
     counts = torch.zeros(size, dtype=torch.int64)
@@ -22,7 +23,8 @@ def drawn_counts(logits, temperature=1.0):
     heat, noise = torch.full((rows,), temperature, device=device), torch.ones(rows, device=device)
     for first in range(0, DRAWS // side**2, rows):
         seeds = torch.arange(first, first + rows, device=device)
-        step = StepRows(seeds, seeds % 7, torch.zeros_like(seeds), heat, noise)
+        likeliest = torch.full_like(seeds, top_k)
+        step = step_rows(seeds, seeds % 7, torch.zeros_like(seeds), heat, noise, top_k=likeliest)
         masked = torch.full((rows, 1, side, side), size, device=device)
         codes = unmask_step(logits.expand(*masked.shape, size), masked, size, step)
         counts += torch.bincount(codes.flatten(), minlength=size).cpu()
@@ -55,5 +57,7 @@ def chance_of_two(counts, others):
     return chance_of(statistic, int(often.sum()) - 1)
 
 
-def softmax(logits, temperature=1.0):
-    return torch.softmax(logits.double() / temperature, -1)
+def softmax(logits, temperature=1.0, top_k=ALL_CODES):
+    """Of the `top_k` largest logits alone; there are no ties among ours."""
+    ranks = logits.argsort(descending=True).argsort()
+    return torch.softmax(logits.double().masked_fill(ranks >= top_k, -torch.inf) / temperature, -1)

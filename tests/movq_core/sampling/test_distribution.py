@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from movq_core.sampling.step import StepRows, unmask_step
+from movq_core.sampling.step import unmask_step
 from tests.movq_core.sampling.chi_square import (
     ALMOST_NEVER,
     DRAWS,
@@ -15,6 +15,7 @@ from tests.movq_core.sampling.chi_square import (
     drawn_counts,
     softmax,
 )
+from tests.movq_core.sampling.step_rows import step_rows
 
 
 def biased(logits):
@@ -27,6 +28,12 @@ def biased(logits):
 def test_codes_follow_the_softmax_at_every_temperature(logits, temperature):
     """Catches probabilities that are wrong by a percent: a tail cut off, a temperature of 0.99."""
     chance = chance_of_counts(drawn_counts(logits, temperature), softmax(logits, temperature))
+    assert chance > ALMOST_NEVER
+
+
+@pytest.mark.parametrize("top_k", [2, 7, K - 1, K, K + 1])
+def test_of_the_likeliest_codes_alone_those_are_drawn_in_proportion(top_k):
+    chance = chance_of_counts(drawn_counts(SOFT, 0.8, top_k), softmax(SOFT, 0.8, top_k))
     assert chance > ALMOST_NEVER
 
 
@@ -56,7 +63,7 @@ def test_noise_of_scale_one_keeps_an_entry_in_proportion_to_its_probability():
     rows, entries = 2**18, 4
     logits = torch.where(torch.arange(8) < 2 ** torch.arange(entries)[:, None], 0.0, -torch.inf)
     seeds = torch.arange(rows)
-    step = StepRows(seeds, seeds % 5, torch.full((rows,), entries - 1), torch.ones(rows), torch.ones(rows))
+    step = step_rows(seeds, seeds % 5, torch.full((rows,), entries - 1), torch.ones(rows), torch.ones(rows))
     masked = torch.full((rows, 1, 1, entries), 8)
     codes = unmask_step(logits.expand(rows, 1, 1, entries, 8), masked, 8, step)
     kept = (codes != 8).flatten(1)

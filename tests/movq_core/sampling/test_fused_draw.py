@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from movq_core.sampling.noise import uniforms
-from movq_core.sampling.step import StepRows, draw_masked, unmask_step
+from movq_core.sampling.step import ALL_CODES, StepRows, draw_masked, unmask_step
+from tests.movq_core.sampling.step_rows import step_rows
 
 triton = pytest.importorskip("triton", reason="Triton comes with torch's CUDA builds")
 tl = triton.language
@@ -19,17 +20,18 @@ from movq_core.sampling.fused_draw import _to_uniform, fused_draw  # noqa: E402 
 DEVICE = "cpu" if triton.knobs.runtime.interpret else "cuda"
 
 
-def some_rows(entries, size, dtype=torch.float32):
+def some_rows(entries, size, dtype=torch.float32, **more):
     """Three rows of `entries` entries, a quarter of them known, with logits of `size` codes."""
     generator = torch.Generator().manual_seed(size)
     logits = (4 * torch.randn(3, entries, size, generator=generator)).to(DEVICE, dtype)
     known = torch.rand(3, entries, generator=generator) < 0.25
-    step = StepRows(
+    step = step_rows(
         seed=torch.tensor([1, 2**40 + 5, 2**63 - 1]),
         step=torch.tensor([0, 3, 99]),
         n_masked=torch.tensor([entries // 2, 1, 0]),
         temperature=torch.tensor([1.0, 0.3, 2.0]),
         noise_scale=torch.tensor([1.0, 0.0, 4.5]),
+        **more,
     )
     return logits, torch.where(known, size // 2, size).to(DEVICE), on_device(step)
 
@@ -64,6 +66,32 @@ def test_draws_what_torch_draws(size, dtype):
     expected, expected_confidence = draw_masked(logits, codes, size, step)
     assert torch.equal(drawn, expected)
     torch.testing.assert_close(confidence, expected_confidence, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [2, 37, 1000, 1024])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_draws_of_the_likeliest_what_torch_draws(size, dtype):
+    """bfloat16 has many ties; the rows ask for few codes, for all, and for all but one."""
+    few = torch.tensor([max(1, size // 20), ALL_CODES, size - 1])
+    logits, codes, step = some_rows(12, size, dtype, top_k=few)
+    drawn, confidence = fused_draw(logits, codes, size, step)
+    expected, expected_confidence = draw_masked(logits, codes, size, step)
+    assert torch.equal(drawn, expected)
+    torch.testing.assert_close(confidence, expected_confidence, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("top_k", [1, 3, 9])
+def test_the_last_of_the_likeliest_is_found_whatever_its_sign(sign, top_k):
+    """Logits of one sign, ties, both zeros and -inf: what may be drawn is drawn, and nothing else."""
+    some = [-torch.inf, -0.0, 0.0, 1e-40, 0.5, 0.5, 1.0, 3.0, 3.0, 1e30]
+    logits = torch.tensor(some, device=DEVICE) if sign == 0.0 else sign * torch.rand(10, device=DEVICE)
+    _, _, step = some_rows(24, 10, top_k=torch.full((3,), top_k))
+    step.temperature[:] = 1e30  # all that may be drawn, evenly
+    codes = torch.full((3, 24), 10, device=DEVICE)
+    drawn, _ = fused_draw(logits.expand(3, 24, 10), codes, 10, step)
+    least = logits.sort(descending=True).values[top_k - 1]
+    assert drawn.unique().tolist() == ((logits >= least) & (logits > -torch.inf)).nonzero().flatten().tolist()
 
 
 def test_a_whole_step_is_equal():

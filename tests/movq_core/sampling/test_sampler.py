@@ -5,10 +5,11 @@ import random
 import pytest
 import torch
 
-from movq_core.params import MAX_STEPS, MaskSchedule, SamplingParams
+from movq_core.params import MAX_STEPS, SamplingParams
 from movq_core.sampling.batch import bucket_sizes
 from movq_core.sampling.generate import generate_codes
 from movq_core.sampling.sampler import Sampler
+from tests.movq_core.sampling.random_images import random_class, random_known, random_params
 
 ROWS = 6
 EXACT, PADDED, FIXED = None, bucket_sizes(2 * ROWS), (8,)
@@ -21,23 +22,7 @@ def prior(sharp_bundle):
 
 
 def random_image(rng):
-    params = SamplingParams(
-        steps=rng.randint(1, 12),
-        seed=rng.randrange(2**53),
-        temperature=rng.uniform(0.5, 1.5),
-        choice_temperature=rng.uniform(0.0, 5.0),
-        guidance_scale=rng.choice([0.0, 1.0, 1.0, 2.5, 4.0]),
-        mask_schedule=rng.choice(list(MaskSchedule)),
-    )
-    return rng.choice([None, 0, 1, 2]), params, random_known(rng)
-
-
-def random_known(rng):
-    """Codes (2, 4, 4) of which none, some or all are masked; or None, which is all of them."""
-    share = rng.choice([None, 0.0, 0.1, 0.5, 0.9])
-    if share is None:
-        return None
-    return torch.tensor([rng.randrange(32) if rng.random() >= share else 32 for _ in range(32)]).view(2, 4, 4)
+    return random_class(rng), random_params(rng), random_known(rng)
 
 
 def expected_codes(prior, class_id, params, known):

@@ -1,24 +1,29 @@
 """unmask_step: pure, per row, and true to its distribution."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from movq_core.sampling.guidance import guide
+from movq_core.sampling.halton import halton_ranks
 from movq_core.sampling.noise import uniforms
-from movq_core.sampling.step import StepRows, draw_codes, draw_masked, unmask_step
+from movq_core.sampling.step import StepRows, draw_codes, draw_masked, only_likeliest, unmask_step
+from tests.movq_core.sampling.step_rows import step_rows
 
 K = 8
 ENDS = (2.0**-24, 1 - 2.0**-24)  # the least and the largest that `uniforms` gives
 
 
-def rows(seed, step, n_masked, temperature=1.0, noise_scale=0.0):
+def rows(seed, step, n_masked, temperature=1.0, noise_scale=0.0, **more):
     size = len(seed)
-    return StepRows(
+    return step_rows(
         seed=torch.tensor(seed),
         step=torch.tensor(step),
         n_masked=torch.tensor(n_masked),
         temperature=torch.full((size,), temperature),
         noise_scale=torch.full((size,), noise_scale),
+        **more,
     )
 
 
@@ -76,7 +81,7 @@ def threads():
     torch.set_num_threads(before)
 
 
-def some_rows(size, codes_each, entries, seed):
+def some_rows(size, codes_each, entries, seed, **more):
     """Logits, codes (a different share masked in each row) and StepRows of `size` rows."""
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(size, entries, codes_each, generator=generator)
@@ -84,7 +89,7 @@ def some_rows(size, codes_each, entries, seed):
     masked = torch.rand(size, entries, generator=generator) < share
     seeds = torch.arange(size) + 10 * seed
     heat, noise = 0.3 + torch.rand(2, size, generator=generator)
-    step = StepRows(seeds, torch.arange(size), (masked.sum(1) * 0.6).long(), heat, noise)
+    step = step_rows(seeds, torch.arange(size), (masked.sum(1) * 0.6).long(), heat, noise, **more)
     return logits, torch.where(masked, codes_each, 0), step
 
 
@@ -125,7 +130,7 @@ def test_what_is_known_costs_no_draw_and_changes_none():
     assert torch.equal(drawn[masked], every[masked])
     assert (drawn[~masked] == 0).all()
     assert (confidence[~masked] == torch.inf).all()
-    silent = StepRows(step.seed, step.step, step.n_masked, step.temperature, torch.zeros(5))
+    silent = step_rows(step.seed, step.step, step.n_masked, step.temperature, torch.zeros(5))
     assert torch.equal(draw_masked(logits, codes, 100, silent)[1][masked], log_p[masked])
 
 
@@ -144,6 +149,76 @@ def test_a_step_is_what_the_textbook_says():
         for _, entry in sorted(confidences)[: step.n_masked[row]]:
             expected[entry] = 50
         assert torch.equal(result[row], expected)
+
+
+def test_in_haltons_order_the_first_of_those_masked_settle_however_confident():
+    torch.manual_seed(0)
+    logits = 8 * torch.randn(2, 2, 4, 4, K)
+    codes = torch.full((2, 2, 4, 4), K)
+    codes[1, :, :2] = 3  # half of the second row's entries are known
+    halton = rows([1, 2], [0, 3], [20, 6], noise_scale=5.0, halton=torch.tensor([True, True]))
+    result = unmask_step(logits, codes, K, halton)
+    ranks = halton_ranks(2, 4, 4, logits.device).view(2, 4, 4)
+    for row, n_masked in ((0, 20), (1, 6)):
+        last = sorted(ranks[codes[row] == K].tolist())[-n_masked:]
+        assert sorted(ranks[result[row] == K].tolist()) == last
+    assert torch.equal(result[1, :, :2], codes[1, :, :2])
+
+
+def test_rows_of_either_order_share_a_step():
+    logits, codes, step = some_rows(16, K, 32, seed=5)
+    logits, codes = logits.view(16, 2, 4, 4, K), codes.view(16, 2, 4, 4)
+    turns = torch.arange(16) % 2 == 0
+    together = unmask_step(logits, codes, K, dataclasses.replace(step, halton=turns))
+    halton = unmask_step(logits, codes, K, dataclasses.replace(step, halton=torch.ones_like(turns)))
+    assert torch.equal(together[turns], halton[turns])
+    assert torch.equal(together[~turns], unmask_step(logits, codes, K, step)[~turns])
+
+
+def test_an_order_changes_no_draw():
+    """Only which of them stay: in the last step all do."""
+    logits, codes, step = some_rows(6, K, 32, seed=6)
+    logits, codes = logits.view(6, 2, 4, 4, K), codes.view(6, 2, 4, 4)
+    last = dataclasses.replace(step, n_masked=torch.zeros(6, dtype=torch.int64))
+    halton = dataclasses.replace(last, halton=torch.ones(6, dtype=torch.bool))
+    assert torch.equal(unmask_step(logits, codes, K, last), unmask_step(logits, codes, K, halton))
+
+
+@pytest.mark.parametrize("device_path", ["few", "all"])
+def test_of_equally_likely_codes_all_or_none_stay(device_path):
+    logits = torch.tensor([[3.0, 1.0, 2.0, 2.0, 2.0, -torch.inf]])
+    for top_k, kept in ((1, 1), (2, 4), (3, 4), (4, 4), (5, 5), (6, 5)):
+        most = top_k if device_path == "few" else 6
+        likeliest = only_likeliest(logits, torch.tensor([top_k]), most)
+        assert likeliest.isfinite().sum() == kept
+        assert torch.equal(likeliest[likeliest.isfinite()], logits[likeliest.isfinite()])
+
+
+def test_the_confidence_is_in_the_distribution_that_was_drawn_from():
+    logits, codes, step = some_rows(4, 50, 64, seed=7, top_k=torch.tensor([1, 3, 50, 10**6]))
+    silent = dataclasses.replace(step, noise_scale=torch.zeros(4))
+    drawn, confidence = draw_masked(logits, torch.full_like(codes, 50), 50, silent)
+    for row, top_k in enumerate((1, 3, 50, 50)):
+        values, likeliest = logits[row].topk(top_k)
+        log_p = torch.log_softmax(values / step.temperature[row], -1)
+        place = (likeliest == drawn[row, :, None]).int()
+        assert (place.sum(-1) == 1).all(), "a code was drawn that is not of the likeliest"
+        torch.testing.assert_close(
+            confidence[row], log_p.gather(1, place.argmax(-1, keepdim=True)).squeeze(1)
+        )
+
+
+def test_who_asks_for_all_codes_is_equal_to_the_bit_beside_who_asks_for_few():
+    logits, codes, step = some_rows(6, 300, 50, seed=8)
+    few = dataclasses.replace(step, top_k=torch.tensor([300, 5, 299, 10**6, 1, 300]))
+    plain, mixed = draw_masked(logits, codes, 300, step), draw_masked(logits, codes, 300, few)
+    for row in (0, 3, 5):
+        assert torch.equal(plain[0][row], mixed[0][row])
+        assert torch.equal(plain[1][row], mixed[1][row])
+    for row in range(6):
+        alone = draw_masked(logits[row : row + 1], codes[row : row + 1], 300, only(few, row))
+        assert torch.equal(alone[0][0], mixed[0][row])
+        assert torch.equal(alone[1][0], mixed[1][row])
 
 
 def test_logits_of_half_the_bits_are_drawn_in_float32():
