@@ -1,46 +1,64 @@
 // The service's HTTP interface, as the page uses it.
 
-const POLL_MS = 250;
+import { askForKey } from "/static/key.js";
 
-/** An error whose message is a sentence for the person at the page. */
-export class Problem extends Error {}
+/** An error whose message is a sentence for the person at the page; `fields` are the wrong ones: {name: sentence}. */
+export class Problem extends Error {
+  constructor(message, status = 0, fields = {}) {
+    super(message);
+    this.status = status;
+    this.fields = fields;
+  }
+}
 
-/** JSON of an answer; throws a Problem with the service's own sentence. */
+/** JSON of an answer; asks for an API key where one is wanted; throws a Problem with the service's own sentence. */
 export async function call(path, options) {
-  let answer;
-  try {
-    answer = await fetch(path, options);
-  } catch {
-    throw new Problem("The service cannot be reached.");
+  const answer = await reach(path, options);
+  if (answer.status === 401) {
+    await askForKey();
+    return call(path, options);
   }
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) {
-    const retry = answer.headers.get("retry-after");
-    const again = answer.status === 429 && retry ? ` Try again in ${retry} s.` : "";
-    throw new Problem((body.detail ?? `The service answered ${answer.status}.`) + again);
-  }
+  if (!answer.ok) throw problemOf(answer, body);
   return body;
 }
 
-/** Start a job; calls `onChange(job)` whenever it was looked at; resolves once it is over. */
-export async function run(path, options, onChange) {
-  let job = await call(path, { method: "POST", ...options });
-  while (job.status === "queued" || job.status === "running") {
-    onChange(job);
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    job = await call(job.links.self);
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch {
+    throw new Problem("The service cannot be reached.");
   }
-  if (job.status === "failed") throw new Problem(`The job failed: ${job.error}`);
-  return job;
 }
 
-export const cancel = (job) => call(job.links.self, { method: "DELETE" });
-
-/** What can truly be said about a job that is not over. */
-export function standing(job) {
-  if (job.status === "running") return "Running";
-  if (job.position === null) return "Waiting for a worker";
-  return job.position === 1 ? "Next in the queue" : `Number ${job.position} in the queue`;
+function problemOf(answer, body) {
+  const retry = answer.headers.get("retry-after");
+  const again = answer.status === 429 && retry ? ` Try again in ${retry} s.` : "";
+  const fields = {};
+  for (const { pointer, detail } of body.errors ?? []) fields[pointer.split("/").pop()] = detail;
+  return new Problem((body.detail ?? `The service answered ${answer.status}.`) + again, answer.status, fields);
 }
 
-export const seconds = (value) => `${value < 10 ? value.toFixed(2) : value.toFixed(1)} s`;
+/** An image of this service as a file, to be sent again. */
+export async function download(url, name) {
+  const answer = await reach(url);
+  if (!answer.ok) throw new Problem("This image is no longer stored.", answer.status);
+  const blob = await answer.blob();
+  return new File([blob], name, { type: blob.type });
+}
+
+/** `fetch`'s options of a POST with a JSON body. */
+export const json = (body) => ({
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify(body),
+});
+
+/** `fetch`'s options of a POST with form fields; a list is a field repeated. */
+export function form(fields) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) {
+    for (const one of Array.isArray(value) ? value : [value]) body.append(name, one);
+  }
+  return { method: "POST", body };
+}

@@ -1,50 +1,97 @@
-// The page: finds the model, sets up its two halves, and keeps an eye on the workers.
+// The page: finds the models, sets up its three modes, and passes images between them.
 
 import { Problem, call } from "/static/api.js";
-import * as generate from "/static/generate.js";
-import * as reconstruct from "/static/reconstruct.js";
-import { partsOf } from "/static/parts.js";
+import { Edit } from "/static/edit.js";
+import { element } from "/static/element.js";
+import { Generate } from "/static/generate.js";
+import { watchHealth } from "/static/health.js";
+import { History } from "/static/history.js";
+import { Reconstruct } from "/static/reconstruct.js";
 
-const HEALTH_MS = 5000;
-const health = document.getElementById("health");
-const healthText = document.getElementById("health-text");
+const AGAIN_MS = 3000;
+const sections = [...document.querySelectorAll(".mode")];
+const links = [...document.querySelectorAll(".modes a")];
+const section = (name) => sections.find(({ id }) => id === name);
 
-async function lookAtHealth() {
-  let state = "down";
-  let text = "The service cannot be reached";
-  try {
-    const answer = await fetch("/readyz");
-    const body = await answer.json();
-    state = answer.ok ? "ready" : "away";
-    text = answer.ok ? workersText(body.workers) : body.detail;
-  } catch (reason) {
-    if (!(reason instanceof TypeError || reason instanceof SyntaxError)) throw reason; // no answer, or no JSON
-  }
-  health.dataset.state = state;
-  if (healthText.textContent !== text) healthText.textContent = text;
+const keep = (job) => history.add(job);
+const modes = { edit: new Edit(section("edit"), keep), reconstruct: new Reconstruct(section("reconstruct"), keep) };
+modes.generate = new Generate(section("generate"), sendsTo(), keep);
+const history = new History(document.getElementById("history"), (job) => {
+  turnTo(job.kind);
+  guard(job.kind, modes[job.kind].show(job));
+});
+
+/** Where a generated image may go on to. */
+function sendsTo() {
+  const to = (name, what) => (...image) => {
+    turnTo(name);
+    guard(name, modes[name][what](...image));
+  };
+  return { reconstruct: to("reconstruct", "take"), edit: to("edit", "take"), vary: to("edit", "vary") };
 }
 
-const workersText = (count) => (count === 1 ? "Ready, 1 worker" : `Ready, ${count} workers`);
+/** An error on the way into a mode stands in that mode. */
+function guard(name, promise) {
+  promise.catch((reason) => modes[name].report.fail(reason));
+}
 
-async function keepLooking() {
+function turnTo(name) {
+  if (location.hash === `#${name}`) showMode();
+  else location.hash = name;
+}
+
+/** The mode that the address names; the first that the model can do, when it names none. */
+function showMode() {
+  const possible = links.filter((link) => !link.hidden).map((link) => link.hash.slice(1));
+  const asked = location.hash.slice(1);
+  const name = possible.includes(asked) ? asked : possible[0];
+  for (const one of sections) one.hidden = one.id !== name;
+  for (const link of links) {
+    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+async function useModel(model) {
+  document.getElementById("model").textContent = model.name;
+  for (const link of links) link.hidden = !model.tasks.includes(link.hash.slice(1));
+  showMode();
+  const { classes } = model.num_classes > 0 ? await call(model.links.classes) : { classes: [] };
+  for (const [name, mode] of Object.entries(modes)) if (model.tasks.includes(name)) mode.useModel(model, classes);
+}
+
+function offerModels(models) {
+  if (models.length < 2) return;
+  const chooser = document.getElementById("models");
+  const select = chooser.querySelector("select");
+  select.append(...models.map(({ name }) => element("option", { value: name, textContent: name })));
+  select.addEventListener("change", () => useModel(models.find(({ name }) => name === select.value)));
+  chooser.hidden = false;
+  document.getElementById("model").hidden = true;
+}
+
+/** The models; asked for again until the service is there. */
+async function findModels() {
   for (;;) {
-    await lookAtHealth();
-    await new Promise((resolve) => setTimeout(resolve, HEALTH_MS));
+    try {
+      return (await call("/v1/models")).models;
+    } catch (reason) {
+      if (!(reason instanceof Problem)) throw reason;
+      modes.generate.report.fail(reason);
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
   }
 }
 
 async function start() {
-  const { models } = await call("/v1/models");
-  const [model] = models;
-  document.getElementById("model").textContent = model.name;
-  reconstruct.setUp(model);
-  if (model.tasks.includes("generate")) await generate.setUp(model, reconstruct.reconstructUrl);
-  else document.getElementById("generate").hidden = true; // a tokenizer without a prior
+  const models = await findModels();
+  modes.generate.report.clear();
+  offerModels(models);
+  await useModel(models[0]);
   document.body.dataset.ready = "";
 }
 
-keepLooking();
-start().catch((reason) => {
-  if (!(reason instanceof Problem)) throw reason;
-  partsOf("generate").show(reason);
-});
+addEventListener("hashchange", showMode);
+showMode();
+watchHealth();
+start();

@@ -1,147 +1,129 @@
-// The lower half: an image in, the same through the codes, and the two compared.
+// Reconstruct: an image in, the same through the codes, and the two compared.
 
-import { Problem, run, seconds, standing } from "/static/api.js";
-import { partsOf } from "/static/parts.js";
+import { Problem, call, download, form } from "/static/api.js";
+import { showCodes } from "/static/codemap.js";
+import { Compare } from "/static/compare.js";
+import { element } from "/static/element.js";
+import { run, seconds, waiting } from "/static/job.js";
+import { Report } from "/static/report.js";
+import { curlOfForm, pythonOf } from "/static/snippet.js";
+import { Well } from "/static/well.js";
 
-const byId = (id) => document.getElementById(id);
-const [compare, pair, original, result, split] = ["compare", "pair", "original", "reconstruction", "split"].map(byId);
-const [drop, file, figures] = ["drop", "file", "figures"].map(byId);
-const SMALLEST_SHOWN_PX = 420;
-const TALLEST_SHOWN_PX = 640;
-const parts = partsOf("reconstruct");
-let latest = 0; // a newer image takes the place of one that is still under way
+export class Reconstruct {
+  constructor(mode, onDone) {
+    [this.mode, this.onDone] = [mode, onDone];
+    this.figures = mode.querySelector(".figures");
+    this.codemap = mode.querySelector(".codemap");
+    this.report = new Report(mode);
+    this.compare = new Compare(mode.querySelector(".compare"), "original", "reconstruction");
+    this.well = new Well(mode.querySelector(".well"), (file) => this.reconstruct(file), (reason) => this.report.fail(reason));
+    this.latest = 0; // a newer image takes the place of one that is still under way
+  }
 
-export function setUp(model) {
-  const megabytes = Math.floor(model.limits.upload_bytes / 2 ** 20);
-  byId("upload-limits").textContent = `PNG, JPEG or WebP, up to ${megabytes} MiB`;
-  file.addEventListener("change", () => {
-    if (file.files[0]) reconstruct(file.files[0]);
-    file.value = "";
-  });
-  split.addEventListener("input", () => pair.style.setProperty("--split", `${split.value}%`));
-  for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, onDrag);
-  drop.addEventListener("dragleave", () => delete drop.dataset.over);
-  drop.addEventListener("drop", onDrop);
-  document.addEventListener("paste", ({ clipboardData }) => {
-    if (clipboardData?.files[0]) reconstruct(clipboardData.files[0]);
-  });
-}
+  useModel(model, classes) {
+    this.model = model;
+    this.well.useModel(model, classes);
+    const { downsampling_factor: side, code_channels: codes, codebook_size: size } = model;
+    const bytes = (codes * Math.log2(size)) / 8;
+    this.mode.querySelector(".rate").textContent = `${side} × ${side} pixels, ${3 * side * side} bytes, become ${codes === 1 ? "one code" : `${codes} codes`} out of ${size}: ${Number(bytes.toFixed(1))} bytes.`;
+  }
 
-function onDrag(event) {
-  event.preventDefault();
-  drop.dataset.over = "";
-}
+  /** Take an image that this service made. */
+  async take(url, name) {
+    await this.reconstruct(await download(url, name));
+  }
 
-function onDrop(event) {
-  event.preventDefault();
-  delete drop.dataset.over;
-  const [dropped] = event.dataTransfer.files;
-  if (dropped) reconstruct(dropped);
-}
+  async reconstruct(file) {
+    const turn = ++this.latest;
+    const isLatest = () => turn === this.latest;
+    this.clear();
+    try {
+      await this.preview(file);
+      const path = `/v1/reconstructions?model=${encodeURIComponent(this.model.name)}`;
+      const job = await run(path, form({ image: file }), (started) => isLatest() && this.report.follow(started), (type, data) => isLatest() && this.onEvent(type, data));
+      if (isLatest()) await this.finish(job, file.name);
+    } catch (reason) {
+      if (isLatest()) this.fail(reason);
+    } finally {
+      if (isLatest()) this.report.follow(null);
+    }
+  }
 
-/** Take an image that this service made. */
-export async function reconstructUrl(url, name) {
-  const blob = await (await fetch(url)).blob();
-  byId("reconstruct").scrollIntoView({ behavior: "smooth", block: "start" });
-  await reconstruct(new File([blob], name, { type: blob.type }));
-}
+  clear() {
+    this.report.clear();
+    this.figures.hidden = true;
+    this.codemap.hidden = true;
+  }
 
-async function reconstruct(image) {
-  const turn = ++latest;
-  const isLatest = () => turn === latest;
-  parts.clear();
-  figures.hidden = true;
-  compare.dataset.state = "running";
-  try {
-    await preview(image);
-    const body = new FormData();
-    body.append("image", image);
-    const job = await run("/v1/reconstructions", { body }, (seen) => {
-      if (isLatest()) {
-        parts.follow(seen);
-        parts.say(standing(seen));
-      }
-    });
-    if (isLatest()) await show(job, image.name);
-  } catch (reason) {
-    if (isLatest()) fail(reason);
-  } finally {
-    if (isLatest()) parts.follow(null);
+  /** The image as it came, while its job is under way; one that the browser cannot read is left to the service. */
+  async preview(file) {
+    const url = URL.createObjectURL(file);
+    try {
+      await this.compare.show(url, null);
+      this.mode.dataset.state = "full";
+    } catch (reason) {
+      if (!(reason instanceof Problem)) throw reason;
+    } finally {
+      URL.revokeObjectURL(url);
+    }
+  }
+
+  onEvent(type, data) {
+    if (type === "queued") this.report.announce(waiting(data));
+    else if (type === "started") this.report.announce("A worker has begun");
+    else if (type === "lost") this.report.announce("The connection broke; the job goes on.");
+  }
+
+  async finish(job, name) {
+    if (job.status === "cancelled") return this.empty("Cancelled.");
+    await this.show(job, name);
+    return this.onDone(job);
+  }
+
+  /** A finished job, now or from the history. */
+  async show(job, name = "photo.jpg") {
+    this.clear();
+    await this.compare.show(job.request.image, job.images[0]);
+    this.mode.dataset.state = "full";
+    this.showFigures(job);
+    const { ran_s: ran, total_s: total } = job.timings;
+    this.report.announce(`${job.width} × ${job.height} pixels: ${seconds(ran)} on the device, ${seconds(total)} in all`);
+    const open = `result = client.reconstruct(${JSON.stringify(name)})`;
+    this.report.snippet.offer({ curl: curlOfForm("/reconstruct", { image: `@${name}` }), Python: pythonOf(open, 'result.image.save("out.png")') });
+    if (job.links.codes) showCodes(this.codemap, await call(job.links.codes), this.model.codebook_size);
+  }
+
+  showFigures({ fidelity, width, height }) {
+    const { psnr_db, ssim, bits_per_pixel, codes_bytes } = fidelity;
+    const raw = width * height * 3;
+    this.figures.replaceChildren(
+      figure("Codes", size(codes_bytes), `of ${size(raw)}: 1 to ${Math.round(raw / codes_bytes)}`),
+      figure("Bits a pixel", bits_per_pixel.toFixed(3), "of 24"),
+      figure("PSNR", psnr_db === null ? "equal" : `${psnr_db.toFixed(2)} dB`, "higher is closer"),
+      figure("SSIM", ssim === null ? "–" : ssim.toFixed(3), "1 is equal"),
+    );
+    this.figures.hidden = false;
+  }
+
+  empty(said) {
+    delete this.mode.dataset.state;
+    this.compare.root.hidden = true;
+    this.report.announce(said);
+  }
+
+  fail(reason) {
+    this.empty("");
+    this.report.fail(reason);
   }
 }
 
-/** The image as it came, while its job is under way; one that the browser cannot read is left to the service. */
-async function preview(image) {
-  const url = URL.createObjectURL(image);
-  try {
-    await load(original, url);
-    setSize(original.naturalWidth, original.naturalHeight);
-    pair.hidden = false;
-    compare.querySelector(".empty").hidden = true;
-  } catch (reason) {
-    if (!(reason instanceof Problem)) throw reason;
-    pair.hidden = true;
-  } finally {
-    URL.revokeObjectURL(url);
-  }
-}
-
-function load(element, url) {
-  return new Promise((resolve, reject) => {
-    element.onload = resolve;
-    element.onerror = () => reject(new Problem("The image could not be shown."));
-    element.src = url;
-  });
-}
-
-/** Small images are shown larger, tall ones smaller, and none wider than the stage. */
-function setSize(width, height) {
-  const larger = Math.max(1, SMALLEST_SHOWN_PX / Math.max(width, height));
-  const scale = Math.min(larger, TALLEST_SHOWN_PX / height);
-  pair.style.setProperty("--shown-width", `${Math.max(1, width * scale)}px`);
-}
-
-async function show(job, name) {
-  if (job.status === "cancelled") {
-    compare.dataset.state = "empty";
-    parts.say("Cancelled.");
-    return;
-  }
-  await Promise.all([load(original, job.request.image), load(result, job.images[0])]);
-  setSize(job.width, job.height);
-  pair.hidden = false;
-  compare.querySelector(".empty").hidden = true;
-  compare.dataset.state = "done";
-  showFigures(job);
-  const { ran_s: ran, total_s: total } = job.timings;
-  parts.say(`${job.width} × ${job.height} pixels: ${seconds(ran)} on the device, ${seconds(total)} in all`);
-  const quoted = `image=@${name}`.replaceAll("'", "'\\''");
-  parts.curl([`curl -F '${quoted}' ${location.origin}/reconstruct`, "-H 'accept: image/png' -o out.png"]);
-}
-
-function showFigures({ fidelity, width, height }) {
-  const { psnr_db, ssim, bits_per_pixel, codes_bytes } = fidelity;
-  figure("psnr", psnr_db === null ? "equal" : `${psnr_db.toFixed(2)} dB`);
-  figure("ssim", ssim === null ? "–" : ssim.toFixed(3));
-  figure("bits", bits_per_pixel.toFixed(3), "of 24");
-  figure("bytes", size(codes_bytes), `of ${size(width * height * 3)}`);
-  figures.hidden = false;
+function figure(name, value, beside) {
+  const small = element("small", { textContent: beside });
+  return element("div", {}, element("dt", { textContent: name }), element("dd", {}, value, small));
 }
 
 /** Bytes with three digits or so: 512 B, 19.1 kB, 36.0 MB. */
 function size(bytes) {
   const [unit, divisor] = bytes < 1e3 ? ["B", 1] : bytes < 1e6 ? ["kB", 1e3] : ["MB", 1e6];
   return `${divisor === 1 ? bytes : (bytes / divisor).toFixed(1)} ${unit}`;
-}
-
-function figure(id, value, beside = "") {
-  byId(id).replaceChildren(value, Object.assign(document.createElement("small"), { textContent: beside }));
-}
-
-function fail(reason) {
-  compare.dataset.state = "empty";
-  pair.hidden = true;
-  compare.querySelector(".empty").hidden = false;
-  parts.say("");
-  parts.show(reason);
 }

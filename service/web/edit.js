@@ -1,0 +1,220 @@
+// Edit: an image, a mask painted over it, and what the model puts there.
+
+import { download, form } from "/static/api.js";
+import { Board } from "/static/board.js";
+import { Box } from "/static/box.js";
+import { Brush } from "/static/brush.js";
+import { Choices, Count } from "/static/choices.js";
+import { ClassPicker } from "/static/classes.js";
+import { Compare } from "/static/compare.js";
+import { element, icon } from "/static/element.js";
+import { percent, run, seconds, waiting } from "/static/job.js";
+import { Report } from "/static/report.js";
+import { curlOfForm, keywords, pythonOf } from "/static/snippet.js";
+import { Well } from "/static/well.js";
+
+const MORE = ["steps", "seed", "guidance_scale", "guidance_schedule", "temperature", "choice_temperature", "order", "mask_schedule", "top_k"];
+const VARIED = 0.6; // enough codes anew to see a difference, few enough to see the likeness
+
+export class Edit {
+  constructor(mode, onDone) {
+    [this.mode, this.onDone] = [mode, onDone];
+    this.button = mode.querySelector(".primary");
+    this.strip = mode.querySelector(".variants");
+    this.classes = new ClassPicker(mode.querySelector(".classes"));
+    this.count = new Count(mode.querySelector(".counts"));
+    const [first, more] = mode.querySelectorAll(".choices");
+    this.choices = Choices.join(new Choices(first, ["strength", "feather_px"]), new Choices(more, MORE));
+    this.report = new Report(mode, this.choices);
+    this.brush = new Brush(mode.querySelector(".easel"), () => this.leave());
+    this.box = new Box(mode.querySelector(".box"), (box) => this.paint(box));
+    this.compare = new Compare(mode.querySelector(".compare"), "before", "after");
+    const again = button("Paint again", () => this.turnTo("paint"), "secondary");
+    this.compare.root.append(element("div", { className: "tools" }, again, button("Another image", () => this.leave(), "secondary")));
+    this.well = new Well(mode.querySelector(".well"), (file) => this.open(file), (reason) => this.report.fail(reason));
+    mode.querySelector("form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.edit();
+    });
+  }
+
+  useModel(model, classes) {
+    this.model = model;
+    this.cells = model.image_size / model.downsampling_factor;
+    this.choices.useModel(model);
+    this.count.offer(model.limits.num_images, 1);
+    this.well.useModel(model, classes);
+    this.classes.useClasses(classes);
+  }
+
+  // -- the image --------------------------------------------------------------------------------
+
+  async open(file) {
+    this.report.clear();
+    const url = URL.createObjectURL(file);
+    try {
+      await this.brush.open(url, this.model.downsampling_factor);
+      this.file = file;
+      this.box.fit(this.brush.width, this.brush.height);
+      this.turnTo("paint");
+    } catch (reason) {
+      this.report.fail(reason);
+    } finally {
+      URL.revokeObjectURL(url);
+    }
+  }
+
+  /** Take an image that this service made, of a known class. */
+  async take(url, name, request) {
+    this.classes.value = request.class_id;
+    this.choices.set({ strength: 1 });
+    await this.open(await download(url, name));
+  }
+
+  /** Variants of an image that this service made, at once. */
+  async vary(url, name, request) {
+    await this.take(url, name, request);
+    this.choices.set({ strength: VARIED, seed: null });
+    this.count.value = this.model.limits.num_images;
+    await this.edit();
+  }
+
+  leave() {
+    this.file = null;
+    this.report.clear();
+    this.turnTo("empty");
+  }
+
+  paint(box) {
+    this.turnTo("paint");
+    this.brush.addBox(box);
+  }
+
+  /** empty: an image is wanted; paint: a mask; running; done: before and after. */
+  turnTo(state) {
+    this.mode.dataset.state = state;
+    this.mode.querySelector(".easel").hidden = state !== "paint";
+    this.compare.root.hidden = state !== "done";
+    this.strip.hidden = state === "empty" || state === "paint";
+    this.button.disabled = state === "empty" || state === "running";
+  }
+
+  // -- the job ----------------------------------------------------------------------------------
+
+  async fields() {
+    const class_id = this.classes.value;
+    return {
+      image: this.file,
+      ...(this.brush.isEmpty ? {} : { mask: await this.brush.mask() }),
+      ...(class_id === null ? {} : { class_id }),
+      model: this.model.name,
+      num_images: this.count.value,
+      ...this.choices.values(),
+    };
+  }
+
+  async edit() {
+    this.report.clear();
+    const fields = await this.fields();
+    const boards = this.layOut(fields.num_images, fields.steps ?? this.model.sampling.steps);
+    this.turnTo("running");
+    try {
+      const job = await run("/v1/edits", form(fields), (started) => this.report.follow(started), (type, data) => this.onEvent(boards, type, data));
+      if (job.status === "cancelled") this.stop("Cancelled.");
+      else await this.finish(boards, job);
+    } catch (reason) {
+      this.stop("");
+      this.report.fail(reason);
+    } finally {
+      this.report.follow(null);
+    }
+  }
+
+  layOut(count, steps) {
+    const boards = Array.from({ length: count }, () => new Board(this.cells, steps));
+    this.strip.dataset.count = count;
+    this.strip.replaceChildren(...boards.map((board) => board.element));
+    return boards;
+  }
+
+  onEvent(boards, type, data) {
+    if (type === "preview") boards[data.index].preview(data);
+    else if (type === "step") this.report.say(`Step ${data.taken} of ${data.steps}, ${percent(data.known)} of the codes known`);
+    else if (type === "lost") this.report.announce("The connection broke; the job goes on, and so does this page as soon as it can.");
+    else {
+      boards.forEach((board) => board.begin(type));
+      this.report.announce(type === "queued" ? waiting(data) : "A worker has begun");
+    }
+  }
+
+  stop(said) {
+    this.turnTo("paint");
+    this.report.announce(said);
+  }
+
+  async finish(boards, job) {
+    await this.fill(boards, job);
+    await this.conclude(job, this.file.name);
+    this.onDone(job);
+  }
+
+  /** A job from the history. */
+  async show(job) {
+    this.report.clear();
+    const boards = this.layOut(job.images.length, 1);
+    this.file = await download(job.request.image, "image.png");
+    await this.brush.open(job.request.image, this.model.downsampling_factor);
+    this.box.fit(job.width, job.height);
+    this.classes.value = job.request.class_id;
+    this.choices.set(job.request);
+    await this.fill(boards, job);
+    await this.conclude(job, "image.png");
+  }
+
+  /** Resolves when every frame was seen. */
+  fill(boards, job) {
+    return Promise.all(job.images.map((url, index) => boards[index].finish(url, `Variant ${index + 1}`, this.choiceOf(job, index))));
+  }
+
+  async conclude(job, name) {
+    await this.choose(job, 0);
+    this.turnTo("done");
+    const { ran_s: ran, total_s: total } = job.timings;
+    this.report.announce(`Made anew in ${job.request.steps} steps: ${seconds(ran)} on the device, ${seconds(total)} in all`);
+    this.report.snippet.offer(snippetsOf(job, name));
+  }
+
+  async choose(job, index) {
+    await this.compare.show(job.request.image, job.images[index]);
+    this.strip.querySelectorAll(".pick").forEach((pick, at) => pick.setAttribute("aria-pressed", String(at === index)));
+  }
+
+  /** What can be done with variant `index`. */
+  choiceOf(job, index) {
+    const [url, file] = [job.images[index], `edit-${job.seeds[index]}.png`];
+    const number = index + 1;
+    const pick = button(`Variant ${number}`, () => this.choose(job, index), "pick");
+    const save = element("a", { href: url, download: file, className: "action", title: "Save", "aria-label": `Save variant ${number}` }, icon("download"));
+    const on = button("", () => this.take(url, file, job.request), "action");
+    on.title = "Paint on this";
+    on.setAttribute("aria-label", `Paint on variant ${number}`);
+    on.append(icon("edit"));
+    return element("div", { className: "actions" }, pick, save, on);
+  }
+}
+
+function button(text, onClick, className) {
+  const node = element("button", { type: "button", className, textContent: text });
+  node.addEventListener("click", onClick);
+  return node;
+}
+
+function snippetsOf({ request }, name) {
+  const { class_id, class_name, strength, seed, steps } = request;
+  const named = class_name ? { class_name } : class_id === null ? {} : { class_id };
+  const masked = request.mask ? { mask: "mask.png" } : {};
+  const choices = { ...named, strength, steps, seed };
+  const files = { image: `@${name}`, ...(request.mask ? { mask: "@mask.png" } : {}) };
+  const open = `images = client.edit(${JSON.stringify(name)}, ${keywords({ ...masked, ...choices })})`;
+  return { curl: curlOfForm("/edit", { ...files, ...choices }), Python: pythonOf(open, 'images[0].save("out.png")') };
+}
