@@ -20,7 +20,7 @@ JobId = Annotated[str, typer.Argument(help="as `movq jobs list` shows it")]
 
 @jobs.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many, the newest first")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="how many, the newest first")] = 20,
     status: Annotated[
         str | None, typer.Option(help="only queued, running, succeeded, failed or cancelled ones")
     ] = None,

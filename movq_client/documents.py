@@ -44,6 +44,7 @@ class JobDocument(_Document):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    deadline_at: datetime | None = None
     request: dict[str, Any] = {}
     seeds: list[int] = []
     images: list[str] = []

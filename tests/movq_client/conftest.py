@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -38,6 +38,33 @@ class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._awaiting.aclose()
+
+
+class CutStream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body whose connection breaks after some chunks of it."""
+
+    def __init__(self, whole: Any, chunks: int) -> None:
+        self._whole, self._chunks = whole, chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        for count, chunk in enumerate(self._whole):
+            if count == self._chunks:
+                raise httpx.ReadError("the line went dead")
+            yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        count = 0
+        async for chunk in self._whole:
+            if count == self._chunks:
+                raise httpx.ReadError("the line went dead")
+            count += 1
+            yield chunk
+
+    def close(self) -> None:
+        self._whole.close()
+
+    async def aclose(self) -> None:
+        await self._whole.aclose()
 
 
 @pytest.fixture
