@@ -20,9 +20,10 @@ T = TypeVar("T")
 @contextmanager
 def connected(server: str | None, api_key: str | None) -> Iterator[Client]:
     """A client of `server`; without one of http://127.0.0.1:8000, where `movq up` is."""
-    from movq_client import Client
+    from movq_client import Client, Retries
 
-    with Client(server, api_key) as client:
+    # Who sits at a terminal would rather know soon that nobody is there.
+    with Client(server, api_key, retries=Retries(attempts=4)) as client:
         yield client
 
 
