@@ -2,21 +2,31 @@
 
 import queue
 import time
+import weakref
 
 import numpy as np
 import pytest
 
-from movq_core.errors import DeviceFault
+from movq_core.errors import DeviceFault, InvalidRequest
 from movq_core.params import SamplingParams, derived_seed
-from movq_core.protocol import DecodeRequest, EncodeRequest, GenerateRequest, ReconstructRequest
+from movq_core.protocol import (
+    DecodeRequest,
+    EditRequest,
+    EncodeRequest,
+    GenerateRequest,
+    ReconstructRequest,
+)
+from movq_core.sampling.schedule import mask_plan
 from worker.engine import Engine
-from worker.fakes import FakeRunner, SilentMetrics
-from worker.work import Cancel, Work
+from worker.fakes import TINY, FakeRunner, SilentMetrics
+from worker.window import Window
+from worker.work import Cancel, Exchange, Outcome, Preview, Progress, Watch, Work
 
 
-def generate(job_id, seed=1, steps=3, num_images=1):
+def generate(job_id, seed=1, steps=3, num_images=1, *, watched=False, class_id=None):
     sampling = SamplingParams(steps=steps, seed=seed)
-    return Work(job_id, GenerateRequest(num_images=num_images, sampling=sampling))
+    request = GenerateRequest(num_images=num_images, sampling=sampling, class_id=class_id, owner="anna")
+    return Work(job_id, request, watched=watched)
 
 
 def reconstruct(job_id, size=(300, 300)):
@@ -29,19 +39,24 @@ def engine_of(rows=4, **fake):
 
 
 def run(engine, *messages, ticks=200):
-    """Tick until all that went in came out (or `ticks` are over); the outcomes by job."""
+    """Tick until all that ever went in came out (or `ticks` are over); the outcomes by job."""
+    return run_and_hear(engine, *messages, ticks=ticks)[0]
+
+
+def run_and_hear(engine, *messages, ticks=200):
+    """The same, and what those who watch were told before."""
     for message in messages:
         engine.inbox.put(message)
-    wanted = sum(isinstance(m, Work) for m in messages)
-    outcomes = []
+    outcomes, told = [], []
     for _ in range(ticks):
-        engine.tick()
-        while not engine.outbox.empty():
-            outcomes.append(engine.outbox.get())
-        if len(outcomes) == wanted:
+        if not engine._jobs and engine.inbox.empty():
             break
+        engine.tick()
+    while not engine.outbox.empty():
+        news = engine.outbox.get()
+        (outcomes if isinstance(news, Outcome) else told).append(news)
     assert len({o.work.job_id for o in outcomes}) == len(outcomes), "two outcomes of one job"
-    return {o.work.job_id: o for o in outcomes}
+    return {o.work.job_id: o for o in outcomes}, told
 
 
 def test_each_image_of_a_job_has_its_seed_and_comes_in_order():
@@ -202,11 +217,6 @@ def test_the_oldest_image_is_waited_for_when_there_is_nothing_else_to_do():
     engine.inbox.put(generate("a", steps=1))
     engine.inbox.put(reconstruct("tile", (16, 16)))
     outcomes = run(engine)
-    for _ in range(6):
-        engine.tick()
-    while not engine.outbox.empty():
-        outcome = engine.outbox.get_nowait()
-        outcomes[outcome.work.job_id] = outcome
     assert list(outcomes) == ["tile", "a"], "tiles are something else to do"
     assert late[0].was_waited_for
 
@@ -228,11 +238,11 @@ def test_a_cancelled_image_is_never_decoded():
 class SlowRunner(FakeRunner):
     """A device whose every call takes its time, on a clock of its own."""
 
-    def __init__(self, step_s, tile_s):
+    def __init__(self, step_s, tile_s, preview_s=0.0):
         super().__init__()
         self.now_s = 100.0
         self.steps_s, self.tiles_s = [], []  # when each began
-        self.step_s, self.tile_s = step_s, tile_s
+        self.step_s, self.tile_s, self.preview_s = step_s, tile_s, preview_s
 
     def clock(self):
         return self.now_s
@@ -246,6 +256,10 @@ class SlowRunner(FakeRunner):
         self.tiles_s.append(self.now_s)
         self.now_s += self.tile_s
         return super().encode(pixels)
+
+    def preview(self, row):
+        self.now_s += self.preview_s
+        return super().preview(row)
 
 
 def slow_engine(**seconds):
@@ -351,6 +365,388 @@ def test_encode_decode_and_reconstruct():
     assert np.array_equal(outcomes["encode"].codes, codes)
     assert np.array_equal(outcomes["decode"].images[0], pixels)
     assert np.array_equal(outcomes["reconstruct"].images[0], pixels)
+
+
+# -- what a bundle cannot do --------------------------------------------------------------------
+
+
+def test_what_the_bundle_cannot_do_fails_alone_and_never_reaches_the_device():
+    engine, runner = engine_of()
+    outcomes = run(
+        engine,
+        generate("fourth", seed=13, class_id=3),
+        Work("large", DecodeRequest(codes_key="k"), codes=np.full((2, 4, 4), 32), size=(16, 16)),
+        Work("shape", DecodeRequest(codes_key="k"), codes=np.full((3, 4, 4), 0), size=(16, 16)),
+        generate("good", seed=1, class_id=2),
+    )
+    assert str(outcomes["fourth"].error) == "class_id is 3; tiny has 0 to 2, or none"
+    assert str(outcomes["large"].error) == "codes must be 0 to 31"
+    assert "codes of shape [3, 4, 4]" in str(outcomes["shape"].error)
+    assert all(isinstance(outcomes[job].error, InvalidRequest) for job in ("fourth", "large", "shape"))
+    assert outcomes["good"].error is None
+    assert {seed for _, seed, _ in runner.log} == {1}
+
+
+def test_a_bundle_without_a_prior_makes_no_images():
+    engine, runner = engine_of()
+    runner.manifest = TINY.model_copy(update={"maskgit": None, "labels": ()})
+    engine = Engine(runner, 4, SilentMetrics())
+    outcomes = run(engine, generate("a"), edit("b"), encode("c", (16, 16)))
+    assert "tiny has no prior: it can only" in str(outcomes["a"].error)
+    assert isinstance(outcomes["b"].error, InvalidRequest)
+    assert outcomes["c"].error is None
+
+
+# -- edits --------------------------------------------------------------------------------------
+
+
+def edit(job_id, seed=20, num_images=1, steps=3, *, strength=1.0, watched=False):
+    """Of a grey image of 5 everywhere, its four cells in the upper left corner."""
+    image, mask = np.full((16, 16, 3), 5, np.uint8), np.zeros((16, 16), bool)
+    mask[1:7, 3:8] = True
+    request = EditRequest(
+        image_key="k",
+        mask_key="m",
+        num_images=num_images,
+        strength=strength,
+        sampling=SamplingParams(steps=steps, seed=seed),
+    )
+    window = Window.around(image, mask, 16, request.feather_px)
+    return Work(
+        job_id,
+        request,
+        pixels=window.pixels(16),
+        mask=window.touched(16),
+        window=window,
+        watched=watched,
+    )
+
+
+def test_an_edit_keeps_the_codes_outside_its_mask():
+    engine, _ = engine_of()
+    outcome = run(engine, edit("e", seed=20, num_images=2), generate("g"), reconstruct("r"))["e"]
+    assert outcome.seeds == (20, derived_seed(20, 1))
+    expected = np.full((2, 4, 4), 5)
+    expected[:, :2, :2] = 20
+    assert np.array_equal(outcome.codes, expected), "the first image's"
+    for image, seed in zip(outcome.images, outcome.seeds, strict=True):
+        assert (image[:8, :8] == seed % 256).all()
+        assert (image[8:] == 5).all()
+        assert (image[:, 8:] == 5).all()
+    assert outcome.manifest is TINY
+    assert 0 < outcome.started_s <= outcome.finished_s
+
+
+def test_a_share_of_the_codes_is_made_anew_another_for_each_image():
+    engine, runner = engine_of()
+    known, start = [], runner.start
+
+    def noted(row, class_id, sampling, codes):
+        known.append(codes)
+        start(row, class_id, sampling, codes)
+
+    runner.start = noted
+    run(engine, edit("e", num_images=2, strength=0.5))
+    for codes in known:
+        assert (codes == 32).sum() == 4, "half of the eight codes under the mask"
+        assert (codes[:, 2:] == 5).all()
+    assert not np.array_equal(*known)
+
+
+def test_an_edit_takes_one_turn_of_tiles_and_then_rows():
+    engine, runner = engine_of()
+    sizes, encode = [], runner.encode
+
+    def noted(pixels):
+        sizes.append(pixels.shape)
+        return encode(pixels)
+
+    runner.encode = noted
+    run(engine, edit("e", num_images=3, steps=4))
+    assert sizes == [(16, 16, 3)]
+    assert runner.batches == [3] * 4
+
+
+def test_an_edit_whose_window_cannot_be_encoded_fails_alone():
+    engine, runner = engine_of()
+    runner.encode = lambda pixels: 1 / 0
+    outcomes = run(engine, edit("e"), generate("g"))
+    assert isinstance(outcomes["e"].error, ZeroDivisionError)
+    assert outcomes["g"].error is None
+
+
+@pytest.mark.parametrize("ticks", range(6))
+def test_an_edit_is_cancelled_at_any_time(ticks):
+    engine, _ = engine_of()
+    engine.inbox.put(edit("e"))
+    for _ in range(ticks):
+        engine.tick()
+    finished = not engine.outbox.empty()
+    engine.inbox.put(Cancel("e"))
+    engine.inbox.put(generate("g"))
+    outcomes = run(engine, ticks=8)
+    if not finished:
+        assert outcomes["e"].cancelled
+    assert outcomes["g"].images
+    assert not any([engine._jobs, engine._image_jobs, engine._tile_jobs])
+
+
+# -- watching -----------------------------------------------------------------------------------
+
+
+def test_a_watched_job_tells_its_steps_and_no_other_does():
+    engine, _ = engine_of()
+    _, told = run_and_hear(
+        engine,
+        generate("watched", seed=1, steps=4, num_images=2, watched=True),
+        generate("other", seed=9, steps=6),
+    )
+    progress = [news for news in told if isinstance(news, Progress)]
+    assert [(p.job_id, p.taken, p.steps) for p in progress] == [
+        ("watched", taken, 8) for taken in (2, 4, 6, 8)
+    ]
+    plan = mask_plan(SamplingParams().mask_schedule, 4, 32)
+    assert [p.known for p in progress] == pytest.approx([1 - masked / 32 for masked in plan])
+
+
+def test_images_that_wait_for_a_row_count_in_their_jobs_progress():
+    engine, _ = engine_of(rows=1)
+    _, told = run_and_hear(engine, generate("a", steps=2, num_images=2, watched=True))
+    progress = [(news.taken, news.steps) for news in told if isinstance(news, Progress)]
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_an_edit_begins_with_what_it_keeps():
+    engine, _ = engine_of()
+    _, told = run_and_hear(engine, edit("e", steps=2, watched=True))
+    masked = mask_plan(SamplingParams().mask_schedule, 2, 8)
+    known = [news.known for news in told if isinstance(news, Progress)]
+    assert known == pytest.approx([1 - masked[0] / 32, 1.0])
+
+
+def test_watching_may_begin_and_end_at_any_time():
+    engine, runner = engine_of()
+    engine.inbox.put(generate("a", steps=9))
+    heard = []
+    for message in (None, Watch("a", watched=True), None, Watch("a", watched=False), None, None):
+        if message:
+            engine.inbox.put(message)
+        taken = len(runner.log)
+        while len(runner.log) == taken:
+            engine.tick()
+        heard.append(sum(isinstance(engine.outbox.get(), Progress) for _ in range(engine.outbox.qsize())))
+    assert heard == [0, 1, 1, 0, 0, 0]
+
+
+def test_who_watches_what_is_not_there_is_forgotten():
+    engine, _ = engine_of()
+    _, told = run_and_hear(
+        engine, Watch("late", watched=True), generate("a", watched=True), Watch("gone", watched=False)
+    )
+    engine.inbox.put(Watch("a", watched=True))
+    run(engine, generate("late"))
+    assert not engine._watched
+    assert {news.job_id for news in told} == {"a"}
+
+
+def test_without_a_watcher_nothing_is_previewed():
+    engine, runner = engine_of()
+    _, told = run_and_hear(engine, generate("a", steps=20), edit("e", steps=20))
+    assert (told, runner.previewed) == ([], [])
+
+
+def test_previews_may_be_turned_off():
+    runner = FakeRunner()
+    engine = Engine(runner, 4, SilentMetrics(), previews=False)
+    _, told = run_and_hear(engine, generate("a", steps=5, watched=True))
+    assert [type(news) for news in told] == [Progress] * 5
+    assert not runner.previewed
+
+
+def test_a_preview_shows_a_watched_image_after_each_step_at_most_once():
+    engine, runner = engine_of()
+    outcomes, told = run_and_hear(
+        engine, generate("a", seed=7, steps=40, watched=True), generate("b", seed=8, steps=40)
+    )
+    previews = [news for news in told if isinstance(news, Preview)]
+    assert previews
+    assert {(p.job_id, p.index, p.owner) for p in previews} == {("a", 0, "anna")}
+    steps = [p.step for p in previews]
+    assert steps == sorted(set(steps))
+    assert [(seed, taken) for seed, taken in runner.previewed] == [(7, step) for step in steps]
+    assert previews[0].step == 1, "the first look is at the first step"
+    assert all(p.pixels.shape == (16, 16, 4) for p in previews)
+    plan = mask_plan(SamplingParams().mask_schedule, 40, 32)
+    assert [p.known for p in previews] == pytest.approx([1 - plan[p.step - 1] / 32 for p in previews])
+    assert outcomes["a"].error is None
+
+
+def test_watched_images_are_shown_in_turn():
+    engine, runner = slow_engine(step_s=0.05, tile_s=0.05, preview_s=0.05)
+    for number in range(3):
+        engine.inbox.put(generate(f"job-{number}", seed=number, steps=64, watched=True))
+    while len(runner.previewed) < 12:
+        engine.tick()
+    assert [seed for seed, _ in runner.previewed] == [0, 1, 2] * 4
+
+
+def test_a_watched_image_is_the_same_as_an_unwatched_one():
+    jobs = [generate("a", seed=7, steps=9), edit("e", steps=9), generate("b", seed=8, steps=5)]
+    engine, quiet = engine_of(rows=2)
+    expected = run(engine, *jobs)
+    engine, watched = engine_of(rows=2)
+    outcomes = run(engine, *jobs, *(Watch(job.job_id, watched=True) for job in jobs))
+    assert watched.previewed
+    assert watched.log == quiet.log, "the steps and their company are the same"
+    for job_id, outcome in expected.items():
+        assert np.array_equal(outcome.images, outcomes[job_id].images)
+
+
+def test_a_preview_that_raises_harms_nobody():
+    engine, runner = engine_of()
+    runner.preview = lambda row: 1 / 0
+    outcomes, told = run_and_hear(engine, generate("a", steps=9, watched=True))
+    assert outcomes["a"].error is None
+    assert {type(news) for news in told} == {Progress}
+
+
+@pytest.mark.parametrize("preview_s", [0.01, 0.05, 0.5])
+def test_previews_cost_the_others_a_seventh_of_the_device_and_no_more(preview_s):
+    engine, runner = slow_engine(step_s=0.05, tile_s=0.05, preview_s=preview_s)
+    for number in range(40):
+        engine.inbox.put(generate(f"g{number}", seed=number, steps=64, watched=True))
+    for name in "abc":
+        engine.inbox.put(encode(name, HUGE))
+    until_s = runner.now_s + 60
+    while runner.now_s < until_s:
+        engine.tick()
+    shares = [len(runner.steps_s) * 0.05, len(runner.tiles_s) * 0.05, len(runner.previewed) * preview_s]
+    assert [share / sum(shares) for share in shares] == pytest.approx([3 / 7, 3 / 7, 1 / 7], abs=0.02)
+
+
+def test_a_cancelled_job_frees_its_row_within_two_steps_and_changes_nobody():
+    """Whoever comes at whatever moment; a cancelled job's images are never finished."""
+    neighbours = [generate(f"n{seed}", seed=seed, steps=12) for seed in (1, 2, 3)]
+    expected = run(engine_of()[0], *neighbours)
+    for moment in range(12):
+        engine, runner = engine_of()
+        for message in (*neighbours, generate("gone", seed=99, steps=64, watched=True)):
+            engine.inbox.put(message)
+        while len(runner.batches) < moment:
+            engine.tick()
+        engine.inbox.put(Cancel("gone"))
+        outcomes = run(engine, generate("next", seed=50, steps=3))
+        cancelled = [step for _, seed, step in runner.log if seed == 99]
+        first = next(at for at, (_, seed, _) in enumerate(runner.log) if seed == 50)
+        batches_before = sum(1 for _, seed, _ in runner.log[:first] if seed == 1)
+        assert len(cancelled) == moment, "it took another step"
+        assert batches_before - moment <= 2, "its row was not free"
+        assert outcomes["gone"].cancelled
+        assert outcomes["next"].images
+        for job_id, outcome in expected.items():
+            assert np.array_equal(outcomes[job_id].images, outcome.images)
+
+
+# -- another bundle -----------------------------------------------------------------------------
+
+
+def other_runner(**changes):
+    runner = FakeRunner()
+    runner.manifest = TINY.model_copy(update={"name": "other", **changes})
+    return runner
+
+
+def test_what_has_begun_ends_with_the_old_bundle_and_what_waits_begins_with_the_new():
+    engine, old = engine_of(rows=2)
+    begun = [generate("g", seed=1, steps=5, num_images=3), edit("e", seed=2), encode("t", (600, 300))]
+    for message in begun:
+        engine.inbox.put(message)
+    for _ in range(3):
+        engine.tick()
+    new = other_runner()
+    later = [generate("g2", seed=3), edit("e2", seed=4), encode("t2", (16, 16))]
+    waiting = generate("w", seed=9, num_images=2)
+    outcomes = run(engine, Exchange(new), *later, waiting, ticks=400)
+    made_by = {job_id: outcome.manifest.name for job_id, outcome in outcomes.items()}
+    assert made_by == dict.fromkeys("get", "tiny") | dict.fromkeys(("g2", "e2", "t2", "w"), "other")
+    assert all(outcome.error is None for outcome in outcomes.values())
+    assert {seed for _, seed, _ in old.log}.isdisjoint({seed for _, seed, _ in new.log})
+
+
+def test_a_job_that_waits_for_a_row_waits_for_the_new_bundle():
+    engine, old = engine_of(rows=1)
+    engine.inbox.put(generate("a", seed=1, steps=3))
+    engine.inbox.put(generate("b", seed=2))
+    engine.tick()
+    new = other_runner()
+    engine.inbox.put(Exchange(new))
+    outcomes = run(engine, generate("c", seed=3))
+    assert {seed for _, seed, _ in old.log} == {1}
+    assert [seed for _, seed, _ in new.log] == [2] * 3 + [3] * 3, "first come, first served"
+    assert outcomes.keys() == {"a", "b", "c"}
+
+
+def test_an_idle_engine_exchanges_at_once_and_lets_go_of_the_old_runner():
+    engine, old = engine_of()
+    run(engine, generate("a"))
+    released = weakref.ref(old)
+    engine.inbox.put(Exchange(other_runner()))
+    engine.tick()
+    del old
+    assert released() is None
+    assert run(engine, generate("b"))["b"].manifest.name == "other"
+
+
+def test_what_no_longer_fits_after_an_exchange_fails_alone():
+    engine, _ = engine_of()
+    engine.inbox.put(generate("old", class_id=2, steps=9))
+    engine.tick()
+    small = TINY.movq.model_copy(update={"codebook_size": 8})
+    engine.inbox.put(Exchange(other_runner(movq=small, labels=("one",))))
+    outcomes = run(
+        engine,
+        generate("class", class_id=2),
+        Work("codes", DecodeRequest(codes_key="k"), codes=np.full((2, 4, 4), 9), size=(16, 16)),
+        generate("fits", class_id=0),
+    )
+    assert str(outcomes["class"].error) == "class_id is 2; other has 0 to 0, or none"
+    assert str(outcomes["codes"].error) == "codes must be 0 to 7"
+    assert [outcomes[job].error for job in ("old", "fits")] == [None, None]
+
+
+def test_an_edit_cut_for_a_bundle_of_another_size_goes_back_to_be_loaded_anew():
+    engine, _ = engine_of()
+    larger = TINY.movq.model_copy(update={"image_size": 32})
+    engine.inbox.put(Exchange(other_runner(movq=larger)))
+    assert run(engine, edit("e"))["e"].cancelled
+
+
+def test_cancelling_and_watching_reach_what_waits_for_an_exchange():
+    engine, _ = engine_of(rows=1)
+    engine.inbox.put(generate("a", steps=9))
+    engine.tick()
+    for message in (Exchange(other_runner()), generate("b"), generate("c", seed=3)):
+        engine.inbox.put(message)
+    engine.tick()
+    for message in (Cancel("b"), Watch("c", watched=True)):
+        engine.inbox.put(message)
+    engine.tick()
+    assert engine.outbox.get_nowait().cancelled, "it need not wait for the exchange"
+    _, told = run_and_hear(engine, ticks=60)
+    assert {news.job_id for news in told if isinstance(news, Progress)} == {"c"}
+
+
+def test_of_two_exchanges_at_once_the_last_counts():
+    engine, _ = engine_of()
+    engine.inbox.put(generate("a", steps=5))
+    engine.tick()
+    first, second = other_runner(), other_runner()
+    outcomes = run(engine, Exchange(first), Exchange(second), generate("b"))
+    assert outcomes["b"].images
+    assert (first.log, len(second.log)) == ([], 3)
+
+
+# -- the thread ---------------------------------------------------------------------------------
 
 
 def test_a_device_fault_ends_the_thread_and_is_kept():
