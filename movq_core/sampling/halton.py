@@ -7,7 +7,7 @@ position, which are new here.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from itertools import count
 
 import torch
@@ -36,7 +36,7 @@ def halton_positions(height: int, width: int) -> list[int]:
     return list(met)
 
 
-@lru_cache(maxsize=8)
+@cache  # for good: a recorded graph reads it
 def halton_ranks(channels: int, height: int, width: int, device: torch.device) -> Tensor:
     """Place (C*H*W,) float32 of each entry in the order in which they settle; 0 is the first.
 
