@@ -30,7 +30,7 @@ from movq_core.blobs import BlobStore
 from movq_core.params import SamplingParams
 from movq_core.protocol import GenerateRequest
 from service import queue_scripts as service_scripts
-from service.job import Status
+from service.job import Status, Submission
 from service.jobs import JobStore
 from service.settings import Settings
 from worker import queue_scripts as worker_scripts
@@ -47,6 +47,8 @@ SCRIPTS = {
     "finish": worker_scripts.END,
     "renew": worker_scripts.EXTEND,
     "reap": worker_scripts.REAP,
+    "tell": worker_scripts.TELL_EVENTS,
+    "load": service_scripts.LOAD,
 }
 PURPOSES = {hashlib.sha1(text.encode()).hexdigest(): name for name, text in SCRIPTS.items()}  # noqa: S324 - Redis' names
 PURPOSES |= {"XREAD": "wait for the result", "BLMOVE": "wait for a job"}
@@ -117,7 +119,7 @@ def serving(url: str, rows: int) -> Iterator[JobStore]:
     """A worker on a device that takes no time, and the service's end of its queue."""
     metrics = WorkerMetrics()
     engine = Engine(FakeRunner(), rows, metrics)
-    worker = connect(url, lease_s=15)
+    worker = connect(url, TINY.name, lease_s=15)
     worker.open()
     with tempfile.TemporaryDirectory() as folder:
         pool = ImagePool(BlobStore(folder), TINY, metrics, threads=2)
@@ -134,8 +136,9 @@ def serving(url: str, rows: int) -> Iterator[JobStore]:
 async def ask(store: JobStore, seed: int) -> float:
     """Seconds of one job, from before it enters the queue until the service has its result."""
     started = time.perf_counter()
-    job = await store.submit(GenerateRequest(sampling=SamplingParams(steps=1, seed=seed)))
-    job = await store.wait(job, 60.0)
+    request = GenerateRequest(sampling=SamplingParams(steps=1, seed=seed))
+    submitted = await store.submit(request, Submission(TINY.name))
+    job = await store.wait(submitted.job, 60.0)
     assert job.status is Status.SUCCEEDED, job
     return time.perf_counter() - started
 

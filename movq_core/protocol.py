@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 from movq_core.params import SamplingParams
 
 PROTOCOL_VERSION = 1
-QUEUE_NAME = "movq"
 MAX_IMAGES = 16
 
 
@@ -41,10 +40,24 @@ class Priority(StrEnum):
     NORMAL = "normal"
     LOW = "low"
 
+    @property
+    def weight(self) -> int:
+        """Share of a busy worker's images, beside the other queues that have any waiting."""
+        return {Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}[self]
+
 
 def queue_name(model: str, priority: Priority) -> str:
     """The RQ queue of one bundle's jobs of one priority."""
     return f"movq.{model}.{priority.value}"
+
+
+def parse_queue_name(name: str) -> tuple[str, Priority]:
+    """Model and priority of a job by its queue's name; raises ValueError when it is none of ours."""
+    prefix, _, rest = name.partition(".")
+    model, _, priority = rest.rpartition(".")
+    if prefix != "movq" or not model:
+        raise ValueError(f"{name!r} is no queue of movq's")
+    return model, Priority(priority)
 
 
 class EventType(StrEnum):

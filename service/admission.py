@@ -1,12 +1,13 @@
-"""Admission: may these images still enter the queue?"""
+"""Admission: may these images still enter the queue, and how long will those in it wait?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from movq_core.errors import QueueFull
+from movq_core.protocol import Priority
 
 SHORTEST_RETRY_S = 1
 LONGEST_RETRY_S = 120
@@ -14,42 +15,78 @@ RETRY_WITHOUT_A_RATE_S = 30
 
 
 @dataclass(frozen=True)
-class Load:
-    """What is in the house: jobs, and the images that they stand for."""
+class Count:
+    """Jobs, and the images that they stand for."""
 
-    queued_jobs: int
-    queued_images: int
-    running_jobs: int
-    running_images: int
+    jobs: int = 0
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is in the house of one bundle: who waits in which queue, who runs, and how fast they leave."""
+
+    queued: Mapping[Priority, Count] = field(default_factory=dict)
+    running: Count = Count()
+    images_per_s: float = 0.0  # finished lately; 0 when none was
+
+    @property
+    def queued_jobs(self) -> int:
+        return sum(count.jobs for count in self.queued.values())
+
+    @property
+    def queued_images(self) -> int:
+        return sum(count.images for count in self.queued.values())
+
+    @property
+    def running_jobs(self) -> int:
+        return self.running.jobs
+
+    @property
+    def running_images(self) -> int:
+        return self.running.images
 
     @property
     def images(self) -> int:
         return self.queued_images + self.running_images
 
+    def retry_after_s(self, images: int) -> int:
+        """Seconds until `images` images have left at the measured rate."""
+        if self.images_per_s <= 0:
+            return RETRY_WITHOUT_A_RATE_S
+        return min(LONGEST_RETRY_S, max(SHORTEST_RETRY_S, math.ceil(images / self.images_per_s)))
+
+    def estimated_wait_s(self, priority: Priority, position: int) -> float | None:
+        """Seconds until the job at `position` of its queue (1 is next) is taken; None without a rate.
+
+        An estimate: jobs of a queue are taken to be of one size, and each image of its own queue lets in
+        as many of the others' as their weights say, if there are so many. Who comes later is not foreseen.
+        """
+        if self.images_per_s <= 0:
+            return None
+        own = self.queued.get(priority, Count())
+        in_own = (position - 1) * own.images / own.jobs if own.jobs else 0.0
+        in_others = sum(
+            min(count.images, (in_own + 1) * other.weight / priority.weight)
+            for other, count in self.queued.items()
+            if other is not priority
+        )
+        return (in_own + in_others) / self.images_per_s
+
 
 @dataclass(frozen=True)
 class Admission:
-    """A bound on the images queued and in flight together."""
+    """A bound on a bundle's images, queued and in flight together."""
 
     max_images: int
 
-    def check(self, images: int, load: Load, images_per_s: Callable[[], float]) -> None:
-        """Raises QueueFull when `images` more are too many.
-
-        `images_per_s` is asked only then: the rate at which images were finished lately, 0 if none.
-        """
+    def check(self, images: int, load: Load) -> None:
+        """Raises QueueFull when `images` more are too many."""
         excess = load.images + images - self.max_images
         if excess <= 0:
             return
         raise QueueFull(
             f"The queue is full: {load.images} images are waiting or running, and at most "
             f"{self.max_images} may; this request would add {images}.",
-            retry_after_s=_retry_after_s(excess, images_per_s()),
+            retry_after_s=load.retry_after_s(excess),
         )
-
-
-def _retry_after_s(excess: int, images_per_s: float) -> int:
-    """Seconds until `excess` images have left at the measured rate."""
-    if images_per_s <= 0:
-        return RETRY_WITHOUT_A_RATE_S
-    return min(LONGEST_RETRY_S, max(SHORTEST_RETRY_S, math.ceil(excess / images_per_s)))

@@ -18,7 +18,7 @@ from movq_core.errors import JobFailed, QueueFull, QueueUnavailable
 from movq_core.protocol import Fidelity, ImageFormat
 from movq_core.protocol import Request as JobRequest
 from service.context import Context
-from service.job import Job, Status
+from service.job import Job, Status, Submission
 from service.problems import declare
 from service.schemas import JobDocument, job_document, job_link
 from service.settings import MAX_WAIT_S
@@ -60,7 +60,7 @@ def format_of(media_type: str, default: ImageFormat | None) -> ImageFormat:
 async def submit(context: Context, request: JobRequest) -> Job:
     """Put `request` on the queue, and count what became of it."""
     try:
-        job = await context.jobs.submit(request)
+        submitted = await context.jobs.submit(request, Submission(context.manifest.name))
     except QueueFull:
         context.metrics.rejected.labels("queue_full").inc()
         raise
@@ -68,7 +68,7 @@ async def submit(context: Context, request: JobRequest) -> Job:
         context.metrics.rejected.labels("queue_unavailable").inc()
         raise
     context.metrics.submitted.labels(request.kind.value).inc()
-    return job
+    return submitted.job
 
 
 async def settle(http: Request, context: Context, job: Job, wait_s: float) -> Job:

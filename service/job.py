@@ -1,4 +1,4 @@
-"""Job: one job as it stood at one moment."""
+"""Job: one job as it stood at one moment; Submission: what a caller says of a job beside its request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from movq_core.errors import JobNotFound
-from movq_core.protocol import GenerateRequest, JobKind, JobOutput, Request, parse_request
+from movq_core.protocol import (
+    EditRequest,
+    GenerateRequest,
+    JobKind,
+    JobOutput,
+    Priority,
+    Request,
+    parse_request,
+)
 
 
 class Status(StrEnum):
@@ -23,16 +31,52 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
+class Idempotency:
+    """A caller's own name for a submission, and what tells its request from another's."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How a request shall become a job of `model`.
+
+    `deadline_s`: seconds from now by which it must have ended. `watched`: a listener is about to come, so
+    events are kept from the first one on. `max_open`: jobs of this owner that may be queued or running.
+    """
+
+    model: str
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
+    webhook_url: str | None = None
+    idempotency: Idempotency | None = None
+    watched: bool = False
+    max_open: int | None = None
+
+
+@dataclass(frozen=True)
 class Job:
-    """A job as it stood at one moment. `output` comes with success, `error` with failure."""
+    """A job as it stood at one moment. `output` comes with success, `error` with failure.
+
+    `position` is its place in its own queue, 1 is next; None once a worker has it. `progress`: 0 to 1, None
+    where nobody knows.
+    """
 
     id: str
     status: Status
     request: Request
     created_at: datetime
-    position: int | None = None  # 1 is next; None once a worker has it
+    model: str
+    priority: Priority = Priority.NORMAL
+    position: int | None = None
+    estimated_wait_s: float | None = None  # of a queued one; None without a rate to go by
+    progress: float | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    deadline_at: datetime | None = None
+    webhook_url: str | None = None
+    owner: str | None = None
     output: JobOutput | None = None
     error: str | None = None
 
@@ -45,9 +89,17 @@ class Job:
         return self.status not in (Status.QUEUED, Status.RUNNING)
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """The job of a submission; not a new one when its Idempotency-Key was seen before."""
+
+    job: Job
+    is_new: bool
+
+
 def images_of(request: Request) -> int:
     """How many images the request asks the worker for."""
-    return request.num_images if isinstance(request, GenerateRequest) else 1
+    return request.num_images if isinstance(request, GenerateRequest | EditRequest) else 1
 
 
 _BY_RQ_STATUS = {

@@ -1,18 +1,23 @@
-"""JobStore: RQ's own job records, created, read, awaited and cancelled.
+"""JobStore: RQ's own job records, created, read, listed, awaited and cancelled.
 
-The only module of the service that knows Redis and RQ. There is no second job table: what the
-service needs beyond RQ's fields is one more field, `images`, in the job's hash.
+It and `events` alone know Redis and RQ. There is no second job table: what the service needs beyond RQ's
+fields stands beside them in the job's hash (`images`, and where set `owner`, `deadline_s`, `deadline_at`,
+`webhook_url`, `progress`); a job's model and priority are told by its queue's name.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, cast
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -21,25 +26,32 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import InvalidJobOperation
 from rq.job import Job as RQJob
 from rq.job import JobStatus
 from rq.registry import CanceledJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.utils import now, str_to_date, utcformat
-from rq.worker_registration import get_keys
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from movq_core.errors import JobNotFound, QueueUnavailable
-from movq_core.protocol import QUEUE_NAME, Request
-from service.admission import Admission, Load
+from movq_core.errors import IdempotencyConflict, JobNotFound, QueueUnavailable, TooManyRequests
+from movq_core.protocol import Priority, Request, parse_queue_name, queue_name
+from service.admission import Admission, Count, Load
 from service.failures import failure_sentence
-from service.job import Job, Status, images_of, output_of, request_of, status_of
-from service.queue_scripts import ENQUEUE, QUEUED_IMAGES, RUNNING_IMAGES
+from service.job import (
+    Job,
+    Status,
+    Submission,
+    Submitted,
+    images_of,
+    output_of,
+    request_of,
+    status_of,
+)
+from service.queue_scripts import CANCEL, ENQUEUE, LOAD
 from service.settings import Settings
 
 SERIALIZER = "json"  # never pickle: it runs code for whoever can write to Redis
-IMAGES_FIELD = "images"
-RESULTS_KEY = "rq:results:{}"  # RQ's stream of a job's results
 SOCKET_TIMEOUT_S = 5.0
 WAIT_SLICE_S = 1.0  # a cancelled job writes no result, so its status is read again this often
 OUTAGE_PAUSE_S = 0.5
@@ -50,13 +62,62 @@ CANCEL_ATTEMPTS = 20
 CANCEL_PAUSE_S = 0.05
 RATE_WINDOW_S = 60
 RATE_JOBS = 64
+LOAD_KEPT_S = 1.0  # an estimated wait goes by a load that is no older
+SUBMITTER_WATCHES_S = 10  # until whoever asked to watch has to be there
+LIST_CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Keys:
+    """RQ's keys of one bundle: of its queues, and of their registries."""
+
+    model: str
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [queue_name(self.model, priority) for priority in Priority]
+
+    @property
+    def queues(self) -> list[str]:
+        return [f"{Queue.redis_queue_namespace_prefix}{name}" for name in self.names]
+
+    @property
+    def started(self) -> list[str]:
+        return [StartedJobRegistry.key_template.format(name) for name in self.names]
+
+    @property
+    def finished(self) -> list[str]:
+        return [FinishedJobRegistry.key_template.format(name) for name in self.names]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A job's hash as it was read: RQ's part, ours, and what the queue's name tells."""
+
+    rq: RQJob
+    fields: Mapping[Any, Any]
+    model: str
+    priority: Priority
+
+    @property
+    def status(self) -> Status:
+        return status_of(self.rq.get_status(refresh=False).value)
+
+    def text(self, name: str) -> str | None:
+        value: bytes | None = self.fields.get(name.encode())
+        return value.decode() if value else None
+
+    def number(self, name: str) -> float | None:
+        value = self.text(name)
+        return float(value) if value else None
 
 
 class JobStore:
     """Jobs in Redis. Every method raises QueueUnavailable when Redis cannot be reached.
 
-    What is asked once a request, entering and waiting, is asynchronous; RQ is not, so its own calls run in
-    threads. Nothing is retried by the client library: a repeated script would enqueue a job twice.
+    `owner` is who asks: another's job is not found. None is nobody in particular, as where there are no API
+    keys: all jobs are there to see. RQ's own calls are not asynchronous and run in threads. Nothing is
+    retried by the client library: a repeated script would enqueue a job twice.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,10 +138,9 @@ class JobStore:
         )
         self._door = redis.asyncio.Redis.from_pool(door)
         self._enter = self._door.register_script(ENQUEUE)
-        self._queue = Queue(QUEUE_NAME, connection=self._redis, serializer=SERIALIZER)
-        self._started = StartedJobRegistry(queue=self._queue)
-        self._finished = FinishedJobRegistry(queue=self._queue)
-        self._canceled = CanceledJobRegistry(queue=self._queue)
+        self._take_out = self._door.register_script(CANCEL)
+        self._count = self._door.register_script(LOAD)
+        self._loads: dict[str, tuple[float, Load]] = {}  # by model: when it was counted, and what
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -88,23 +148,204 @@ class JobStore:
         await self._door.aclose()
         self._redis.close()
 
-    async def submit(self, request: Request) -> Job:
-        """Put `request` on the queue; raises QueueFull when it has no room for its images."""
-        record, images = self._record_of(request), images_of(request)
+    # -- submitting -----------------------------------------------------------------------------
+
+    async def submit(self, request: Request, submission: Submission) -> Submitted:
+        """Put `request` on its queue, or find the job that its Idempotency-Key has made before.
+
+        Raises QueueFull, TooManyRequests or IdempotencyConflict.
+        """
+        record = self._record_of(request, submission)
         with CancelScope(shield=True):  # whoever asked must learn that it is in, to take it out again
-            while not (position := await self._enqueue(record, images)):
-                await to_thread.run_sync(self._refuse, images)  # unless there is room by now
-        return Job(
+            while True:
+                if submitted := await self._try(record, request, submission):
+                    return submitted
+
+    async def _try(self, record: RQJob, request: Request, submission: Submission) -> Submitted | None:
+        """None when it has to be tried again: there is room by now, or the known job has just expired."""
+        outcome, *told = await self._enqueue(record, request, submission)
+        match outcome:
+            case b"queued":
+                return await self._entered(record, request, submission, *told)
+            case b"known":
+                with suppress(JobNotFound):
+                    return Submitted(await self.get(told[0].decode()), is_new=False)
+            case b"conflict":
+                raise IdempotencyConflict(
+                    "This Idempotency-Key was used before, with another request; give a new one a new key."
+                )
+            case b"open":
+                await self._refuse_open(submission, *told)
+            case b"full":
+                self._admission.check(images_of(request), await self.load(submission.model))
+        return None
+
+    def _record_of(self, request: Request, submission: Submission) -> RQJob:
+        settings = self._settings
+        name = queue_name(submission.model, submission.priority)
+        record = Queue(name, connection=self._redis, serializer=SERIALIZER).create_job(
+            request.kind.function,
+            kwargs={"request": request.model_dump(mode="json")},
+            timeout=settings.job_timeout_s,
+            result_ttl=settings.result_ttl_s,
+            failure_ttl=settings.failure_ttl_s,
+            description=request.kind.function,
+            job_id=str(uuid.uuid4()),
+            status=JobStatus.QUEUED,
+            retry=Retry(max=settings.max_retries) if settings.max_retries else None,
+        )
+        record.enqueued_at = now()
+        return record
+
+    async def _enqueue(self, record: RQJob, request: Request, submission: Submission) -> list[Any]:
+        """What ENQUEUE tells."""
+        keys, owner, idempotency = Keys(submission.model), request.owner or "-", submission.idempotency
+        ours = {
+            "images": images_of(request),
+            "owner": request.owner,
+            "deadline_s": submission.deadline_s,
+            "webhook_url": submission.webhook_url,
+        }
+        fields = record.to_dict() | {name: value for name, value in ours.items() if value is not None}
+        hashed = hashlib.sha256(idempotency.key.encode()).hexdigest() if idempotency else ""
+        arguments = [
+            record.id,
+            images_of(request),
+            self._settings.max_queue_images,
+            _or_empty(submission.deadline_s),
+            _or_empty(submission.max_open),
+            idempotency.fingerprint if idempotency else "",
+            SUBMITTER_WATCHES_S if submission.watched else "",
+            *(part for pair in fields.items() for part in pair),
+        ]
+        places = [
+            Queue.redis_queue_namespace_prefix + record.origin,
+            record.key,
+            Queue.redis_queues_keys,
+            f"movq:jobs:{owner}",
+            f"movq:open:{owner}",
+            f"movq:idempotency:{owner}:{hashed}",
+        ]
+        with outage_told():
+            told: list[Any] = await self._enter([*places, *keys.queues, *keys.started], arguments)
+        return told
+
+    async def _entered(
+        self, record: RQJob, request: Request, submission: Submission, position: int, deadline_at: bytes
+    ) -> Submitted:
+        job = Job(
             id=record.id,
             status=Status.QUEUED,
             request=request,
             created_at=record.created_at,
+            model=submission.model,
+            priority=submission.priority,
             position=position,
+            estimated_wait_s=await self._estimated_wait_s(submission.model, submission.priority, position),
+            deadline_at=_moment(float(deadline_at)) if deadline_at else None,
+            webhook_url=submission.webhook_url,
+            owner=request.owner,
+        )
+        return Submitted(job, is_new=True)
+
+    async def _refuse_open(self, submission: Submission, open_jobs: int) -> None:
+        load = await self.load(submission.model)
+        raise TooManyRequests(
+            f"{open_jobs} of your jobs are queued or running, and at most {submission.max_open} may be.",
+            retry_after_s=load.retry_after_s(1),
         )
 
-    async def get(self, job_id: str) -> Job:
+    # -- reading --------------------------------------------------------------------------------
+
+    async def get(self, job_id: str, owner: str | None = None) -> Job:
         """The job as it stands; raises JobNotFound."""
-        return await to_thread.run_sync(self._get, job_id)
+        with outage_told():
+            record = self._read(job_id, await self._door.hgetall(RQJob.key_for(job_id)))
+            if record is None or (owner is not None and record.text("owner") != owner):
+                raise JobNotFound(f"There is no job {job_id}, or its result has expired.")
+            (job,) = await self._jobs([record])
+        if job is None:
+            raise JobNotFound(f"Job {job_id} is none of this service's, or its result has expired.")
+        return job
+
+    async def list(self, owner: str | None, limit: int, status: Status | None = None) -> Sequence[Job]:
+        """The last jobs that `owner` made, newest first; of the last thousand."""
+        jobs: deque[Job] = deque()  # `list` is this method here
+        with outage_told():
+            ids: Any = await self._door.zrevrange(f"movq:jobs:{owner or '-'}", 0, -1)
+            for first in range(0, len(ids), LIST_CHUNK):
+                records = await self._records(ids[first : first + LIST_CHUNK])
+                wanted = [record for record in records if status in (None, record.status)]
+                jobs.extend(job for job in await self._jobs(wanted[: limit - len(jobs)]) if job)
+                if len(jobs) >= limit:
+                    break
+        return jobs
+
+    def _read(self, job_id: str, fields: Mapping[Any, Any]) -> Record | None:
+        """None when there is no such job, or somebody else enqueued it."""
+        job = RQJob(job_id, self._redis, SERIALIZER)
+        try:
+            model, priority = parse_queue_name(fields[b"origin"].decode())
+            job.restore(fields)
+        except (KeyError, ValueError):
+            return None
+        return Record(job, fields, model, priority)
+
+    async def _records(self, job_ids: Sequence[bytes]) -> Sequence[Record]:
+        """Those of these jobs that have not expired."""
+        async with self._door.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hgetall(RQJob.key_for(job_id.decode()))
+            found = await pipeline.execute()
+        records = [self._read(job_id.decode(), f) for job_id, f in zip(job_ids, found, strict=True)]
+        return [record for record in records if record]
+
+    async def _jobs(self, records: Sequence[Record]) -> Sequence[Job | None]:
+        """Each with its place in its queue, or with its result; None for one whose result has expired."""
+        async with self._door.pipeline(transaction=False) as pipeline:
+            for record in records:
+                if record.status is Status.QUEUED:
+                    pipeline.lpos(Queue.redis_queue_namespace_prefix + record.rq.origin, record.rq.id)
+                else:
+                    pipeline.xrevrange(results_key(record.rq.id), count=1)
+            found = await pipeline.execute()
+        return [await self._job(record, more) for record, more in zip(records, found, strict=True)]
+
+    async def _job(self, record: Record, more: Any) -> Job | None:
+        status, job = record.status, record.rq
+        is_queued = status is Status.QUEUED
+        position = more + 1 if is_queued and more is not None else None
+        result = None if is_queued else self._result(job.id, more)
+        deadline_at = record.number("deadline_at")
+        try:
+            return Job(
+                id=job.id,
+                status=status,
+                request=request_of(job.id, job.kwargs),
+                created_at=job.created_at,
+                model=record.model,
+                priority=record.priority,
+                position=position,
+                estimated_wait_s=await self._estimated_wait_s(record.model, record.priority, position),
+                progress=1.0 if status is Status.SUCCEEDED else record.number("progress"),
+                started_at=None if is_queued else job.started_at,
+                finished_at=job.ended_at,
+                deadline_at=_moment(deadline_at) if deadline_at else None,
+                webhook_url=record.text("webhook_url"),
+                owner=record.text("owner"),
+                output=_output(status, result),
+                error=_error(status, result),
+            )
+        except JobNotFound:
+            return None
+
+    def _result(self, job_id: str, entries: Any) -> Result | None:
+        """The last entry of RQ's stream of a job's results."""
+        for entry_id, fields in entries or ():
+            return Result.restore(job_id, entry_id.decode(), fields, self._redis, SERIALIZER)
+        return None
+
+    # -- waiting and cancelling -----------------------------------------------------------------
 
     async def wait(self, job: Job, timeout_s: float) -> Job:
         """The job once it is final, or as it was last seen after `timeout_s` seconds.
@@ -122,187 +363,93 @@ class JobStore:
                 await asyncio.sleep(min(OUTAGE_PAUSE_S, left_s))
         return job
 
-    async def cancel(self, job_id: str) -> Job:
-        """Cancel this job alone; a final one is left as it is. Raises JobNotFound.
-
-        A running job stops between two steps; it may still be running in the answer.
-        """
-        job = await to_thread.run_sync(self._cancel, job_id)
-        return await self.wait(job, STOP_GRACE_S)
-
-    async def load(self) -> Load:
-        """The jobs and images that are queued and in flight."""
-        return await to_thread.run_sync(self._load)
-
-    async def workers(self) -> int:
-        """Number of workers on our queue that were heard from lately."""
-        return await to_thread.run_sync(self._workers)
-
-    def _record_of(self, request: Request) -> RQJob:
-        settings = self._settings
-        record = self._queue.create_job(
-            request.kind.function,
-            kwargs={"request": request.model_dump(mode="json")},
-            timeout=settings.job_timeout_s,
-            result_ttl=settings.result_ttl_s,
-            failure_ttl=settings.failure_ttl_s,
-            description=request.kind.function,
-            job_id=str(uuid.uuid4()),
-            status=JobStatus.QUEUED,
-            retry=Retry(max=settings.max_retries) if settings.max_retries else None,
-        )
-        record.enqueued_at = now()
-        return record
-
-    async def _enqueue(self, record: RQJob, images: int) -> int:
-        """The job's place in the queue; 0 when there is no room for it."""
-        fields = {**record.to_dict(), IMAGES_FIELD: images}
-        keys = [self._queue.key, self._started.key, record.key, Queue.redis_queues_keys]
-        arguments: list[Any] = [images, self._settings.max_queue_images, record.id]
-        arguments += [part for pair in fields.items() for part in pair]
-        with _outage_told():
-            return int(await self._enter(keys, arguments))
-
-    def _refuse(self, images: int) -> None:
-        self._admission.check(images, self._load(), self._images_per_s)
-
-    def _fetch(self, job_id: str) -> RQJob:
-        try:
-            return RQJob.fetch(job_id, connection=self._redis, serializer=SERIALIZER)
-        except NoSuchJobError as error:
-            raise JobNotFound(f"There is no job {job_id}, or its result has expired.") from error
-
-    def _get(self, job_id: str) -> Job:
-        with _outage_told():
-            record = self._fetch(job_id)
-            status = status_of(record.get_status(refresh=False).value)
-            position = self._queue.get_job_position(record.id) if status is Status.QUEUED else None
-            ended = status in (Status.SUCCEEDED, Status.FAILED)
-            result = record.latest_result() if ended else None
-        return Job(
-            id=record.id,
-            status=status,
-            request=request_of(record.id, record.kwargs),
-            created_at=record.created_at,
-            position=None if position is None else position + 1,
-            started_at=record.started_at,
-            finished_at=record.ended_at,
-            output=output_of(result.return_value if result else None) if status is Status.SUCCEEDED else None,
-            error=failure_sentence(result.exc_string if result else None)
-            if status is Status.FAILED
-            else None,
-        )
-
     async def _await_result(self, job_id: str, timeout_s: float) -> Result | None:
         """What the job has returned, once it has; None after `timeout_s` seconds, or without success."""
-        with _outage_told():
+        with outage_told():
             block_ms = max(1, int(timeout_s * 1000))
-            key = RESULTS_KEY.format(job_id)
-            answer: Any = await self._waiting.xread({key: "0-0"}, count=1, block=block_ms)
+            answer: Any = await self._waiting.xread({results_key(job_id): "0-0"}, count=1, block=block_ms)
         for _, entries in answer:
-            for entry_id, fields in entries:
-                result = Result.restore(job_id, entry_id.decode(), fields, self._redis, SERIALIZER)
-                return result if result.type is Result.Type.SUCCESSFUL else None
+            result = self._result(job_id, entries)
+            return result if result and result.type is Result.Type.SUCCESSFUL else None
         return None
 
-    def _cancel(self, job_id: str) -> Job:
-        """Ask until the job is final or its worker has been told to stop it.
+    async def cancel(self, job_id: str, owner: str | None = None) -> Job:
+        """Cancel this job alone; a final one is left as it is. Raises JobNotFound.
 
-        A job may be between two places: taken from the list, and not yet marked as started.
+        A running job stops between two steps; it may still be running in the answer. A job may be between
+        two places, taken from the list by RQ's own means and not yet marked as started: then we ask again.
         """
-        with _outage_told():
-            for _ in range(CANCEL_ATTEMPTS):
-                record = self._fetch(job_id)
-                status = status_of(record.get_status(refresh=False).value)
-                if status is Status.QUEUED and self._cancel_queued(record):
+        for _ in range(CANCEL_ATTEMPTS):
+            job = await self.get(job_id, owner)
+            with outage_told():
+                if job.is_final:
+                    return job
+                if job.status is Status.QUEUED and await self._cancel_queued(job):
                     break
-                if status is Status.RUNNING and self._stop_running(record):
+                if job.status is Status.RUNNING and await to_thread.run_sync(self._stop_running, job_id):
                     break
-                if status not in (Status.QUEUED, Status.RUNNING):
-                    break
-                time.sleep(CANCEL_PAUSE_S)
-        return self._get(job_id)
+            await asyncio.sleep(CANCEL_PAUSE_S)
+        return await self.wait(await self.get(job_id), STOP_GRACE_S)
 
-    def _cancel_queued(self, record: RQJob) -> bool:
-        """Mark a waiting job as cancelled; whether it was still in the list, so that no worker has it.
+    async def _cancel_queued(self, job: Job) -> bool:
+        """Whether the job waited still, and waits no more."""
+        name = queue_name(job.model, job.priority)
+        canceled = CanceledJobRegistry.key_template.format(name)
+        keys = [Queue.redis_queue_namespace_prefix + name, RQJob.key_for(job.id), canceled]
+        return bool(await self._take_out(keys, [job.id, utcformat(now()), self._settings.result_ttl_s]))
 
-        WATCH keeps a job that starts or ends at this very moment from being marked.
-        """
-        ended_at = now()
-        with self._redis.pipeline() as pipeline:
-            try:
-                pipeline.watch(record.key)  # type: ignore[no-untyped-call]
-                if pipeline.hget(record.key, "status") != JobStatus.QUEUED.encode():
-                    return False
-                pipeline.multi()
-                pipeline.lrem(self._queue.key, 1, record.id)
-                record.cancel(pipeline=pipeline)
-                pipeline.hset(record.key, "ended_at", utcformat(ended_at))
-                pipeline.expire(record.key, self._settings.result_ttl_s)
-                # RQ never empties this registry; its scores are the times of cancelling.
-                horizon = ended_at.timestamp() - self._settings.result_ttl_s
-                pipeline.zremrangebyscore(self._canceled.key, 0, horizon)
-                return bool(pipeline.execute()[0])
-            except (redis.WatchError, InvalidJobOperation):
-                return False
-
-    def _stop_running(self, record: RQJob) -> bool:
+    def _stop_running(self, job_id: str) -> bool:
         """Tell each worker that runs this job to stop it; whether there was any to tell."""
         told = False
-        for execution_id in record.execution_registry.get_execution_ids():
+        for execution_id in RQJob(job_id, self._redis).execution_registry.get_execution_ids():
             try:
-                send_stop_execution_command(self._redis, record.id, execution_id)
+                send_stop_execution_command(self._redis, job_id, execution_id)
                 told = True
             except InvalidJobOperation:  # it ended between the two reads
                 continue
         return told
 
-    def _load(self) -> Load:
-        with _outage_told(), self._redis.pipeline() as pipeline:
-            pipeline.sort(self._queue.key, by="nosort", get=[QUEUED_IMAGES])
-            pipeline.sort(self._started.key, by="nosort", get=[RUNNING_IMAGES])
-            queued, running = pipeline.execute()
-        return Load(
-            queued_jobs=len(queued),
-            queued_images=sum(int(images or 1) for images in queued),
-            running_jobs=len(running),
-            running_images=sum(int(images or 1) for images in running),
-        )
+    # -- the house ------------------------------------------------------------------------------
 
-    def _count_images(self, job_ids: set[str]) -> int:
-        """Images of these jobs; a job that somebody else enqueued counts as one."""
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                pipeline.hget(RQJob.key_for(job_id), IMAGES_FIELD)
-            return sum(int(images or 1) for images in pipeline.execute())
-
-    def _images_per_s(self) -> float:
-        """Rate of the jobs that finished within the last minute; 0 if there is none.
-
-        RQ's registry of finished jobs is scored by expiry, which is a fixed time after finishing.
-        """
-        with _outage_told():
-            horizon = time.time() + self._settings.result_ttl_s - RATE_WINDOW_S
-            recent = self._redis.zrange(
-                self._finished.key, "+inf", horizon, desc=True, byscore=True, offset=0, num=RATE_JOBS
+    async def load(self, model: str) -> Load:
+        """The jobs and images of a bundle that are queued and in flight, and how fast they leave."""
+        keys = Keys(model)
+        with outage_told():
+            told = await self._count(
+                [*keys.queues, *keys.started, *keys.finished],
+                [self._settings.result_ttl_s, RATE_WINDOW_S, RATE_JOBS],
             )
-            if not recent:
-                return 0.0
-            job_ids = [entry.decode() for entry in cast(list[bytes], recent)]
-            oldest = self._redis.zscore(self._finished.key, job_ids[-1]) or horizon
-            images = self._count_images(set(job_ids))
-        elapsed_s = time.time() + self._settings.result_ttl_s - oldest
-        return images / max(1.0, elapsed_s)
+        queued = {priority: Count(*told[2 * i : 2 * i + 2]) for i, priority in enumerate(Priority)}
+        load = Load(queued, running=Count(*told[6:8]), images_per_s=float(told[8]))
+        self._loads[model] = time.monotonic(), load
+        return load
 
-    def _workers(self) -> int:
+    async def _estimated_wait_s(self, model: str, priority: Priority, position: int | None) -> float | None:
+        if position is None:
+            return None
+        counted_s, load = self._loads.get(model, (0.0, Load()))
+        if time.monotonic() - counted_s > LOAD_KEPT_S:
+            load = await self.load(model)
+        return load.estimated_wait_s(priority, position)
+
+    async def workers(self, model: str) -> int:
+        """Number of workers of a bundle that were heard from lately."""
         horizon = time.time() - self._settings.worker_silence_s
-        with _outage_told(), self._redis.pipeline(transaction=False) as pipeline:
-            for key in get_keys(queue=self._queue):
-                pipeline.hmget(key, "last_heartbeat", "death")
-            records = pipeline.execute()
+        name = queue_name(model, Priority.NORMAL)  # each listens to all three
+        with outage_told():
+            keys: Any = await self._door.smembers(WORKERS_BY_QUEUE_KEY % name)
+            async with self._door.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.hmget(key, "last_heartbeat", "death")
+                records = await pipeline.execute()
         return sum(
             1 for heard, death in records if heard and not death and str_to_date(heard).timestamp() > horizon
         )
+
+
+def results_key(job_id: str) -> str:
+    """RQ's stream of a job's results."""
+    return str(Result.get_key(job_id))  # type: ignore[no-untyped-call]
 
 
 def succeeded(job: Job, result: Result) -> Job:
@@ -311,14 +458,33 @@ def succeeded(job: Job, result: Result) -> Job:
         job,
         status=Status.SUCCEEDED,
         position=None,
+        estimated_wait_s=None,
+        progress=1.0,
         started_at=result.execution_started_at,
         finished_at=result.execution_ended_at,
         output=output_of(result.return_value),
     )
 
 
+def _output(status: Status, result: Result | None) -> Any:
+    return output_of(result.return_value if result else None) if status is Status.SUCCEEDED else None
+
+
+def _error(status: Status, result: Result | None) -> str | None:
+    return failure_sentence(result.exc_string if result else None) if status is Status.FAILED else None
+
+
+def _moment(epoch_s: float) -> datetime:
+    return datetime.fromtimestamp(epoch_s, UTC)
+
+
+def _or_empty(value: float | None) -> Any:
+    """As a script has what is not asked for."""
+    return "" if value is None else value
+
+
 @contextmanager
-def _outage_told() -> Iterator[None]:
+def outage_told() -> Iterator[None]:
     """Say in our words that Redis is away, is loading, or refuses writes."""
     try:
         yield

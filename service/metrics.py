@@ -40,10 +40,10 @@ class Metrics:
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return Gauge(name, meaning, registry=self.registry)
 
-    async def scrape(self, jobs: JobStore) -> bytes:
+    async def scrape(self, jobs: JobStore, model: str) -> bytes:
         """The exposition text. When Redis is away, what it would tell is NaN and `movq_redis_up` is 0."""
         try:
-            load, workers = await jobs.load(), await jobs.workers()
+            load, workers = await jobs.load(model), await jobs.workers(model)
         except QueueUnavailable:
             self._redis_up.set(0)
             for gauge in (self._queue_depth, self._in_flight, self._workers):

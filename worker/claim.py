@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -24,18 +24,29 @@ class Lease(StrEnum):
     CANCELED = "canceled"  # its caller wants it no more
 
 
+class Renewal(NamedTuple):
+    """Whose a claimed job is, and whether anybody watches it."""
+
+    lease: Lease
+    watched: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Claim:
     """A job, and our execution of it."""
 
     job_id: str
     execution_id: str
+    queue: str
     started_at: datetime
     enqueued_at: datetime | None = None
     function: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     unreadable: str = ""  # what is wrong with a record that cannot be read
     timeout_s: float | None = None  # None: no limit
+    deadline_s: float | None = None  # seconds that its caller has given it
+    left_s: float | None = None  # what was left of them, by the server's clock, when it was taken
+    watched: bool = False  # somebody listened when it was taken
     result_ttl_s: int | None = None  # None: RQ's default
     failure_ttl_s: int | None = None
     retries_left: int = 0
@@ -50,6 +61,25 @@ class Claim:
     def waited_s(self) -> float:
         """Seconds the job stood in the queue."""
         return (self.started_at - self.enqueued_at).total_seconds() if self.enqueued_at else 0.0
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its deadline had passed when it was taken."""
+        return self.left_s is not None and self.left_s <= 0
+
+    @property
+    def limit_s(self) -> float | None:
+        """Seconds that it may take; None: as many as it likes."""
+        return min((limit for limit in (self.timeout_s, self.left_s) if limit is not None), default=None)
+
+    def overdue(self) -> Ending:
+        """How it ends when it has taken `limit_s`; final, for another try would come later still."""
+        if self.limit_s == self.left_s and self.deadline_s is not None:
+            meanwhile = "waited" if self.is_expired else "ran"
+            return Ending(
+                "failed", message=f"The deadline of {self.deadline_s:g} s passed while it {meanwhile}."
+            )
+        return Ending("failed", message=f"took longer than {self.timeout_s:g} s")
 
     @property
     def has_retries(self) -> bool:

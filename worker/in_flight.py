@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from movq_core.errors import MovqError
-from movq_core.protocol import GenerateRequest, Request
+from movq_core.protocol import EditRequest, GenerateRequest, PreviewEvent, Request, StepEvent
 from worker.claim import Claim, Ending
 from worker.work import Work
 
@@ -19,7 +19,7 @@ class InFlight:
     """One claimed job.
 
     `held` is set while it waits to run alone, `work` while the engine has it. `verdict` beats what the
-    engine says.
+    engine says. `news` is for those who watch it, and not told yet.
     """
 
     claim: Claim
@@ -31,6 +31,19 @@ class InFlight:
     has_outcome: bool = False  # the engine has done its part
     verdict: Ending | None = None
     ending: Ending | None = None
+    is_watched: bool = False
+    progress: float | None = None  # share of its steps that it has taken; None: nobody has told
+    news: list[StepEvent | PreviewEvent] = field(default_factory=list)
+
+    def tell(self, event: StepEvent | PreviewEvent) -> None:
+        """Of steps only the last is told, when there are several between two looks."""
+        if self.news and isinstance(event, StepEvent) and isinstance(self.news[-1], StepEvent):
+            self.news.pop()
+        self.news.append(event)
+
+    def take_news(self) -> list[StepEvent | PreviewEvent]:
+        news, self.news = self.news, []
+        return news
 
     @property
     def ended(self) -> Ending:
@@ -40,7 +53,7 @@ class InFlight:
 
 def images_of(request: Request) -> int:
     """How many images the request asks the engine for."""
-    return request.num_images if isinstance(request, GenerateRequest) else 1
+    return request.num_images if isinstance(request, GenerateRequest | EditRequest) else 1
 
 
 def failure_of(error: BaseException | None) -> Ending:

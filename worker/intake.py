@@ -12,20 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import structlog
 
 from movq_core.errors import DeviceFault, MovqError, QueueUnavailable
-from movq_core.protocol import GenerateRequest, JobOutput, Request
+from movq_core.protocol import GenerateRequest, JobOutput, Request, StepEvent
 from worker.claim import Claim, Ending, Lease
 from worker.doorbell import Doorbell
 from worker.in_flight import InFlight, failure_of, images_of
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
 from worker.rq_worker import RQWorker
-from worker.work import Cancel, Outcome, Work
+from worker.work import Cancel, FromEngine, Outcome, Progress, ToEngine, Watch, Work
 
 LOOK_S = 0.25  # without news, how often deadlines and renewals are looked at
 REAP_EVERY_S = 2.0
@@ -41,8 +42,8 @@ class Intake:
         self,
         worker: RQWorker,
         pool: ImagePool,
-        inbox: SimpleQueue[Work | Cancel],
-        outbox: SimpleQueue[Outcome],
+        inbox: SimpleQueue[ToEngine],
+        outbox: SimpleQueue[FromEngine],
         metrics: WorkerMetrics,
         *,
         credits: int,
@@ -52,7 +53,7 @@ class Intake:
         self._worker = worker
         self._pool = pool
         self._inbox = inbox
-        self._mailbox: SimpleQueue[Any] = outbox  # of Outcomes, and of news: what to do about it
+        self._mailbox: SimpleQueue[Any] = outbox  # of what the engine says, and of news: what to do about it
         self._metrics = metrics
         self._credits = credits  # images on their way to pixels: the engine's rows and a few more
         self._renew_every_s = renew_s
@@ -60,8 +61,9 @@ class Intake:
         self._table: dict[str, InFlight] = {}
         self._alone: InFlight | None = None  # while it is in the table, nothing is taken beside it
         self._ready: list[InFlight] = []  # ended by the engine, not yet in Redis
-        self._doorbell = Doorbell(worker.jobs_wait, lambda: self._tell(lambda: None))
+        self._doorbell = Doorbell(worker.bells, lambda: self._tell(lambda: None))
         worker.on_stop = lambda job_id: self._tell(lambda: self._on_stop(job_id))
+        worker.on_watch = lambda job_id, watched: self._tell(lambda: self._on_watch(job_id, watched))
         self._renew_at_s = self._reap_at_s = 0.0
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="movq-intake", daemon=True)
@@ -111,6 +113,7 @@ class Intake:
             self._reap()
         for entry in self._table.values():
             self._check_deadline(entry)
+        self._tell_watchers()
         self._settle_ready()
         self._admit()
         self._read_mail()
@@ -124,13 +127,19 @@ class Intake:
         try:
             mail = self._mailbox.get(timeout=0 if self._ready else LOOK_S)
             while True:
-                if isinstance(mail, Outcome):
-                    self._on_outcome(mail)
-                else:
-                    mail()
+                self._read(mail)
                 mail = self._mailbox.get_nowait()
         except Empty:
             return
+
+    def _read(self, mail: Any) -> None:
+        match mail:
+            case Outcome():
+                self._on_outcome(mail)
+            case Progress():
+                self._on_progress(mail)
+            case _:
+                mail()
 
     def _leave(self) -> None:
         """Hand back, oldest last so that it stands first in the queue; unregister."""
@@ -151,9 +160,11 @@ class Intake:
 
     def _renew(self) -> None:
         entries = list(self._table.values())
-        leases = self._worker.renew([entry.claim for entry in entries])
-        for entry, lease in zip(entries, leases, strict=True):
-            if lease is not Lease.OWNED:
+        renewals = self._worker.renew({entry.claim: entry.progress for entry in entries})
+        for entry, (lease, watched) in zip(entries, renewals, strict=True):
+            if lease is Lease.OWNED:
+                self._watch(entry, watched)
+            else:
                 self._drop(entry, lease)
         self._renew_at_s = time.monotonic() + self._renew_every_s
 
@@ -203,8 +214,11 @@ class Intake:
         if stale := self._table.get(claim.job_id):
             # Redis forgot that we had it (it came back from an older AOF) and gave it to us again.
             self._drop(stale, Lease.LOST)
-        entry = InFlight(claim, kind="unknown", images=1, taken_s=time.monotonic())
+        entry = InFlight(claim, kind="unknown", images=1, taken_s=time.monotonic(), is_watched=claim.watched)
         self._table[claim.job_id] = entry
+        if claim.is_expired:
+            self._end(entry, claim.overdue())
+            return
         try:
             request = claim.request()
         except MovqError as error:
@@ -233,6 +247,30 @@ class Intake:
             request, self._alone.held = self._alone.held, None
             self._load(self._alone, request)
 
+    # -- watching -------------------------------------------------------------------------------
+
+    def _on_watch(self, job_id: str, watched: bool) -> None:
+        if entry := self._table.get(job_id):
+            self._watch(entry, watched)
+
+    def _watch(self, entry: InFlight, watched: bool) -> None:
+        """Let the engine know when that is news to it."""
+        if entry.is_watched == watched:
+            return
+        entry.is_watched = watched
+        if entry.work is not None:
+            self._inbox.put(Watch(entry.claim.job_id, watched))
+
+    def _on_progress(self, progress: Progress) -> None:
+        if entry := self._table.get(progress.job_id):
+            entry.progress = progress.taken / progress.steps
+            entry.tell(StepEvent(taken=progress.taken, steps=progress.steps, known=progress.known))
+
+    def _tell_watchers(self) -> None:
+        """What was not told yet; what could not be told is left out, rather than told twice."""
+        news = {entry.claim: entry.take_news() for entry in self._table.values() if entry.news}
+        self._worker.tell(news)
+
     # -- collecting -----------------------------------------------------------------------------
 
     def _on_stop(self, job_id: str) -> None:
@@ -240,9 +278,9 @@ class Intake:
             self._condemn(entry, Ending("stopped", message="stopped on request"))
 
     def _check_deadline(self, entry: InFlight) -> None:
-        timeout_s = entry.claim.timeout_s
-        if timeout_s is not None and time.monotonic() - entry.taken_s > timeout_s:
-            self._condemn(entry, Ending("failed", message=f"took longer than {timeout_s:g} s"))
+        limit_s = entry.claim.limit_s
+        if limit_s is not None and time.monotonic() - entry.taken_s > limit_s and entry.ending is None:
+            self._condemn(entry, entry.claim.overdue())
 
     def _condemn(self, entry: InFlight, verdict: Ending) -> None:
         """The job ends by `verdict`, as soon as the pool or the engine lets go of it."""
@@ -265,8 +303,8 @@ class Intake:
 
     def _give(self, entry: InFlight, work: Work) -> None:
         """To the engine."""
-        entry.work = work
-        self._inbox.put(work)
+        entry.work = replace(work, watched=entry.is_watched)
+        self._inbox.put(entry.work)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         entry = self._table.get(outcome.work.job_id)

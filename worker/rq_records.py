@@ -5,6 +5,7 @@ The formats are RQ's own, so that its tools and the service can read them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,23 +16,27 @@ from redis import Redis
 from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
 from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.job import Job, JobStatus
-from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.registry import BaseRegistry, FailedJobRegistry, FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.utils import current_timestamp, utcformat
 
-from movq_core.protocol import QUEUE_NAME
 from worker.claim import Claim, Ending
 
 _STATUSES = {"succeeded": JobStatus.FINISHED, "failed": JobStatus.FAILED, "stopped": JobStatus.STOPPED}
-_FINISHED = FinishedJobRegistry.key_template.format(QUEUE_NAME)
-_FAILED = FailedJobRegistry.key_template.format(QUEUE_NAME)
+_TOLD = {"succeeded": "succeeded", "failed": "failed", "stopped": "cancelled"}  # to those who listen
 
 log = structlog.get_logger("movq.rq_worker")
 
 
 def claim_of(
-    job_id: str, execution_id: str, record: Mapping[Any, Any], started_at: datetime, connection: Redis
+    job_id: str,
+    execution_id: str,
+    queue: str,
+    record: Mapping[Any, Any],
+    *,
+    started_at: datetime,
+    connection: Redis,
 ) -> Claim:
     """The claim of a job by its hash; of one that is no job's, a claim whose request cannot be read."""
     job = Job(job_id, connection, JSONSerializer)
@@ -47,6 +52,7 @@ def claim_of(
     return Claim(
         job_id,
         execution_id,
+        queue,
         started_at,
         enqueued_at=job.enqueued_at,
         function=function,
@@ -56,6 +62,7 @@ def claim_of(
         result_ttl_s=job.result_ttl,
         failure_ttl_s=job.failure_ttl,
         retries_left=job.retries_left or 0,
+        deadline_s=float(record[b"deadline_s"]) if b"deadline_s" in record else None,
         lost=b"lost" in record,
     )
 
@@ -66,6 +73,7 @@ class FinalRecord:
 
     registry: str  # of the jobs that ended so
     ttl_s: int
+    event: str  # its data, as JSON
     fields: Mapping[str, Any]
     result: Mapping[str, Any]
 
@@ -73,7 +81,7 @@ class FinalRecord:
         """As the script END takes them."""
         expires_at: Any = "+inf" if self.ttl_s < 0 else current_timestamp() + self.ttl_s
         fields, result = ([part for pair in m.items() for part in pair] for m in (self.fields, self.result))
-        return [self.ttl_s, expires_at, len(fields), *fields, *result]
+        return [self.ttl_s, expires_at, self.event, len(fields), *fields, *result]
 
 
 def final_record(claim: Claim, ending: Ending, ended_at: datetime, worker_name: str) -> FinalRecord:
@@ -81,14 +89,18 @@ def final_record(claim: Claim, ending: Ending, ended_at: datetime, worker_name: 
     told = utcformat(ended_at)
     if ending.retry and claim.has_retries:
         again = {"status": JobStatus.QUEUED.value, "retries_left": claim.retries_left - 1}
-        return FinalRecord(_FAILED, -1, {**again, "enqueued_at": told}, {})
+        failed = FailedJobRegistry.key_template.format(claim.queue)
+        return FinalRecord(failed, -1, "{}", {**again, "enqueued_at": told}, {})
+    registry: type[BaseRegistry]
     if ending.how == "succeeded":
-        registry, ttl_s, default_s = _FINISHED, claim.result_ttl_s, DEFAULT_RESULT_TTL
+        registry, ttl_s, default_s = FinishedJobRegistry, claim.result_ttl_s, DEFAULT_RESULT_TTL
     else:
-        registry, ttl_s, default_s = _FAILED, claim.failure_ttl_s, DEFAULT_FAILURE_TTL
+        registry, ttl_s, default_s = FailedJobRegistry, claim.failure_ttl_s, DEFAULT_FAILURE_TTL
     fields = {"status": _STATUSES[ending.how].value, "ended_at": told, "last_heartbeat": told}
     result = result_of(claim, ending, ended_at, worker_name).serialize()
-    return FinalRecord(registry, default_s if ttl_s is None else ttl_s, fields, result)
+    event = json.dumps({"status": _TOLD[ending.how]})
+    key = registry.key_template.format(claim.queue)
+    return FinalRecord(key, default_s if ttl_s is None else ttl_s, event, fields, result)
 
 
 def result_of(claim: Claim, ending: Ending, ended_at: datetime, worker_name: str) -> Result:

@@ -11,14 +11,17 @@ rate limits, webhooks and delayed retries. Contact with RQ's private parts is ke
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -33,49 +36,56 @@ from rq import Queue
 from rq.command import parse_payload
 from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job
+from rq.registry import StartedJobRegistry
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 from rq.worker_registration import clean_worker_registry, register
 
 from movq_core.errors import QueueUnavailable
-from movq_core.protocol import QUEUE_NAME
+from movq_core.events import watch_channel
+from movq_core.protocol import EventType, PreviewEvent, Priority, StepEvent, queue_name
 from worker import queue_scripts
-from worker.claim import Claim, Ending, Lease
+from worker.claim import Claim, Ending, Lease, Renewal
 from worker.rq_records import claim_of, final_record
 
 WORKER_TTL_S = 30  # a worker that is silent for this and a minute is gone from `rq info`
 REAPER_LEASE_S = 60  # for a reaper to fail a job without retries: longer than any commit
 REAP_BATCH = 100
 TAKE_BATCH = 16  # jobs in one round trip: a batch's rows, mostly
+_EVENT_TYPES: dict[type, EventType] = {StepEvent: EventType.STEP, PreviewEvent: EventType.PREVIEW}
 _OUTAGES = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
 
 log = structlog.get_logger("movq.rq_worker")
 
 
 class RQWorker(BaseWorker):
-    """Takes, renews, ends and gives back jobs of the one queue.
+    """Takes, renews, ends and gives back jobs of one bundle's three queues.
 
-    All methods but `handle_payload` and `jobs_wait` belong to one thread; those that talk to Redis raise
-    QueueUnavailable while it is away, and may then be called again.
+    All methods but `handle_payload`, `handle_watch` and the bells belong to one thread; those that talk to
+    Redis raise QueueUnavailable while it is away, and may then be called again.
     """
 
-    def __init__(self, connection: Redis, *, lease_s: int) -> None:
+    def __init__(self, connection: Redis, model: str, *, lease_s: int) -> None:
         # A name that was never used: RQ refuses the name of a worker that was killed a moment ago.
         name = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-        super().__init__(
-            [QUEUE_NAME], name, connection=connection, serializer="json", worker_ttl=WORKER_TTL_S
-        )
-        self.queue: Queue = self.queues[0]
+        names = [queue_name(model, priority) for priority in Priority]
+        super().__init__(names, name, connection=connection, serializer="json", worker_ttl=WORKER_TTL_S)
+        self.model = model
         self.lease_s = lease_s
         self.on_stop: Callable[[str], None] = lambda _: None  # told a job id, on the pub/sub thread
+        self.on_watch: Callable[[str, bool], None] = lambda *_: None  # and whether anybody watches it
         self.suspended = False
+        self._used: Sequence[Any] = (0, 0, 0)  # what each queue has had of us by its weight; TAKE reckons
+        self._rounds = 0
         self._stranded_since_s: dict[str, float] = {}
-        self._wip_key: str = self.queue.started_job_registry.key
+        self._queue_keys = [queue.key for queue in self.queues]
+        self._wip_keys = [queue.started_job_registry.key for queue in self.queues]
         pool = connection.connection_pool
         self._watching = Redis.from_pool(ConnectionPool(pool.connection_class, **pool.connection_kwargs))
         self._take = connection.register_script(queue_scripts.TAKE)
         self._extend = connection.register_script(queue_scripts.EXTEND)
+        self._tell = connection.register_script(queue_scripts.TELL_EVENTS)
         self._end = connection.register_script(queue_scripts.END)
         self._give_back = connection.register_script(queue_scripts.GIVE_BACK)
         self._reap = connection.register_script(queue_scripts.REAP)
@@ -104,8 +114,10 @@ class RQWorker(BaseWorker):
                 self.unsubscribe()  # type: ignore[no-untyped-call]
                 self.connection.close()
 
-    def renew(self, claims: Sequence[Claim]) -> list[Lease]:
+    def renew(self, claims: Mapping[Claim, float | None]) -> list[Renewal]:
         """Renew the worker's and every claim's lease in one round trip; whose each claim is now.
+
+        With each claim goes the share of its work that is done, None where nobody knows.
 
         What Redis believes us to have and we know nothing of goes back to the queue: we took it, and the
         answer was lost.
@@ -120,17 +132,19 @@ class RQWorker(BaseWorker):
             self.heartbeat(pipeline=pipeline)
             pipeline.exists(WORKERS_SUSPENDED)
             pipeline.smembers(self.executions_key)
-            for claim in claims:
+            for claim, progress in claims.items():
                 keys = self._keys_of(claim)
-                pipeline.evalsha(
-                    self._extend.sha, len(keys), *keys, claim.member, claim.execution_id, self.lease_s
-                )
+                told = "" if progress is None else f"{progress:.3f}"
+                arguments: list[Any] = [
+                    claim.member, claim.execution_id, claim.job_id, self.lease_s, told,
+                ]  # fmt: skip
+                pipeline.evalsha(self._extend.sha, len(keys), *keys, *arguments)
 
         results = self._send(fill)
-        suspended, executions, *leases = results[len(results) - len(claims) - 2 :]
+        suspended, executions, *renewals = results[len(results) - len(claims) - 2 :]
         self.suspended = bool(suspended)
         self._hand_back_strays({member.decode() for member in executions} - {c.member for c in claims})
-        return [Lease(lease.decode()) for lease in leases]
+        return [Renewal(Lease(lease.decode()), bool(watched)) for lease, watched in renewals]
 
     def _record(self) -> dict[Any, Any]:
         return {
@@ -144,36 +158,65 @@ class RQWorker(BaseWorker):
     def _hand_back_strays(self, members: Iterable[str]) -> None:
         for member in members:
             job_id, _, execution_id = member.rpartition(":")
-            if self.give_back(Claim(job_id, execution_id, started_at=now())):
+            with _outages():
+                origin: Any = self.connection.hget(Job.key_for(job_id), "origin")
+            if origin and self.give_back(Claim(job_id, execution_id, origin.decode(), started_at=now())):
                 log.warning("a job whose taking was not answered went back", job_id=job_id)
 
     # -- taking ---------------------------------------------------------------------------------
 
-    def jobs_wait(self, timeout_s: int) -> bool:
-        """Whether a job stands in the queue, now or within `timeout_s`. Takes none; for a thread of its own.
+    @property
+    def bells(self) -> list[Callable[[int], bool]]:
+        """For each queue, whether a job stands in it, now or within so many seconds; see Doorbell."""
+        return [partial(self._jobs_wait, key) for key in self._queue_keys]
 
-        A list whose first entry moves to its own head stays as it was.
-        """
+    def _jobs_wait(self, key: str, timeout_s: int) -> bool:
+        """Takes none: a list whose first entry moves to its own head stays as it was."""
         with _outages():
-            key = self.queue.key
             return self._watching.blmove(key, key, timeout_s, "LEFT", "LEFT") is not None
 
     def take(self, images: int) -> list[Claim]:
-        """The queue's first jobs, claimed: as many as `images` images have room, the last may have more."""
+        """The queues' next jobs, claimed: as many as `images` images have room, the last may have more."""
         started_at = now()
         executions = [uuid.uuid4().hex for _ in range(min(images, TAKE_BATCH))]
-        keys = [self.queue.key, self._wip_key, self.key, self.executions_key]
+        keys = [*self._queue_keys, *self._wip_keys, self.key, self.executions_key]
         arguments: list[Any] = [
             images, self.lease_s, self.name, self._state, utcformat(started_at), started_at.timestamp(),
         ]  # fmt: skip
         with _outages():
-            taken = self._take(keys, [*arguments, *executions])
+            self._used, taken = self._take(keys, [*arguments, *self._used, *executions])
         if taken:
             self._state = WorkerStatus.BUSY
-        return [
-            claim_of(job_id.decode(), execution_id.decode(), _mapping(record), started_at, self.connection)
-            for job_id, execution_id, record in taken
-        ]
+        return [self._claim(started_at, told) for told in taken]
+
+    def _claim(self, started_at: datetime, told: Sequence[Any]) -> Claim:
+        """What TAKE tells of a job."""
+        place, job_id, execution_id, watched, left_s, record = told
+        claim = claim_of(
+            job_id.decode(),
+            execution_id.decode(),
+            self.queues[place - 1].name,
+            _mapping(record),
+            started_at=started_at,
+            connection=self.connection,
+        )
+        return replace(claim, watched=bool(watched), left_s=float(left_s) if left_s else None)
+
+    def tell(self, news: Mapping[Claim, Sequence[StepEvent | PreviewEvent]]) -> None:
+        """Let those who watch these jobs know, in one round trip; nothing of one that is ours no more."""
+
+        def fill(pipeline: Pipeline) -> None:
+            for claim, events in news.items():
+                told = [
+                    part
+                    for event in events
+                    for part in (_EVENT_TYPES[type(event)].value, event.model_dump_json())
+                ]
+                wip = self._wip_key_of(claim)
+                pipeline.evalsha(self._tell.sha, 1, wip, claim.member, claim.job_id, *told)
+
+        if news:
+            self._send(fill)
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -187,7 +230,7 @@ class RQWorker(BaseWorker):
             for claim, ending in endings:
                 final = final_record(claim, ending, ended_at, self.name)
                 results = f"{RQ_KEY_PREFIX}:results:{claim.job_id}"
-                keys = [*self._keys_of(claim), results, final.registry, self.queue.key]
+                keys = [*self._keys_of(claim), results, final.registry, self._queue_key_of(claim)]
                 arguments = [claim.member, claim.execution_id, claim.job_id, *final.arguments()]
                 pipeline.evalsha(self._end.sha, len(keys), *keys, *arguments)
 
@@ -207,13 +250,19 @@ class RQWorker(BaseWorker):
 
     def give_back(self, claim: Claim) -> bool:
         """Put a job back to the queue's head, for another worker, without spending a retry."""
-        keys = [*self._keys_of(claim), self.queue.key]
+        keys = [*self._keys_of(claim), self._queue_key_of(claim)]
         with _outages():
             return bool(self._give_back(keys, [claim.member, claim.execution_id, claim.job_id]))
 
+    def _queue_key_of(self, claim: Claim) -> str:
+        return f"{Queue.redis_queue_namespace_prefix}{claim.queue}"
+
+    def _wip_key_of(self, claim: Claim) -> str:
+        return StartedJobRegistry.key_template.format(claim.queue)
+
     def _keys_of(self, claim: Claim) -> list[str]:
         return [
-            self._wip_key,
+            self._wip_key_of(claim),
             Job.key_for(claim.job_id),
             f"{RQ_KEY_PREFIX}:execution:{claim.member}",
             f"{RQ_KEY_PREFIX}:executions:{claim.job_id}",
@@ -230,7 +279,7 @@ class RQWorker(BaseWorker):
             try:
                 return pipeline.execute()
             except NoScriptError:
-                for script in (self._extend, self._end):
+                for script in (self._extend, self._end, self._tell):
                     self.connection.script_load(script.script)
                 fill(pipeline)
                 return pipeline.execute()
@@ -238,36 +287,44 @@ class RQWorker(BaseWorker):
     # -- other workers' losses ------------------------------------------------------------------
 
     def reap(self) -> dict[str, int]:
-        """Put back the jobs of workers that died; how many by reason. Safe beside other reapers."""
+        """Put back the jobs of workers that died; how many by reason. Safe beside other reapers.
+
+        What is less urgent, and costs more commands, is looked after for one queue a time.
+        """
         execution_id = uuid.uuid4().hex
+        self._rounds += 1
+        queue = self.queues[self._rounds % len(self.queues)]
         with _outages():
             back, exhausted = self._reap(
-                [self._wip_key, self.queue.key], [execution_id, REAPER_LEASE_S, REAP_BATCH]
+                [*self._queue_keys, *self._wip_keys], [execution_id, REAPER_LEASE_S, REAP_BATCH]
             )
-            stranded = self._reap_stranded()
-            for job_id in exhausted:
-                self._fail_exhausted(job_id.decode(), execution_id)
-            self.queue.finished_job_registry.cleanup()
-            self.queue.failed_job_registry.cleanup()
-            clean_worker_registry(self.queue)
-        return {"lease": len(back), "exhausted": len(exhausted), "stranded": stranded}
+            for place, job_id in exhausted:
+                self._fail_exhausted(job_id.decode(), execution_id, self.queues[place - 1].name)
+            stranded = self._reap_stranded(queue)
+            queue.finished_job_registry.cleanup()
+            queue.failed_job_registry.cleanup()
+            clean_worker_registry(queue)
+        return {"lease": back, "exhausted": len(exhausted), "stranded": stranded}
 
-    def _fail_exhausted(self, job_id: str, execution_id: str) -> None:
+    def _fail_exhausted(self, job_id: str, execution_id: str, queue: str) -> None:
         record = self.connection.hgetall(Job.key_for(job_id))
-        claim = claim_of(job_id, execution_id, record, now(), self.connection)
+        claim = claim_of(job_id, execution_id, queue, record, started_at=now(), connection=self.connection)
         message = "the worker was lost while it ran this job, and no retry is left"
         self.end([(claim, Ending("failed", message=message))])
 
-    def _reap_stranded(self) -> int:
-        """Put back ids that stay in the intermediate list for longer than a lease."""
+    def _reap_stranded(self, queue: Queue) -> int:
+        """Put back ids that stay in a queue's intermediate list for longer than a lease."""
         seen_s = time.monotonic()
-        ids = self.queue.intermediate_queue.get_job_ids()
-        since = {job_id: self._stranded_since_s.get(job_id, seen_s) for job_id in ids}
-        self._stranded_since_s = since
-        return sum(self._put_back(ids_due) for ids_due in _older(since, seen_s - self.lease_s))
+        seen = queue.intermediate_queue.get_job_ids()
+        for job_id in seen:
+            self._stranded_since_s.setdefault(job_id, seen_s)
+        due = [job_id for job_id in seen if self._stranded_since_s[job_id] < seen_s - self.lease_s]
+        for job_id in due:
+            del self._stranded_since_s[job_id]
+        return sum(self._put_back(queue, job_id) for job_id in due)
 
-    def _put_back(self, job_id: str) -> int:
-        keys = [self.queue.intermediate_queue_key, self.queue.key, Job.key_for(job_id)]
+    def _put_back(self, queue: Queue, job_id: str) -> int:
+        keys = [queue.intermediate_queue_key, queue.key, Job.key_for(job_id)]
         return int(self._return_stranded(keys, [job_id]))
 
     # -- commands, on the pub/sub thread --------------------------------------------------------
@@ -275,7 +332,11 @@ class RQWorker(BaseWorker):
     def subscribe(self) -> None:
         """Listen for commands; wakes often, so that `unsubscribe` need not wait for Redis."""
         self.pubsub = self.connection.pubsub()  # type: ignore[no-untyped-call]
-        self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
+        channels = {
+            self.pubsub_channel_name: self.handle_payload,
+            watch_channel(self.model): self.handle_watch,
+        }
+        self.pubsub.subscribe(**channels)
         self.pubsub_thread = self.pubsub.run_in_thread(  # type: ignore[assignment]  # RQ says None
             sleep_time=0.25, daemon=True, exception_handler=self._pubsub_exception_handler
         )
@@ -297,6 +358,16 @@ class RQWorker(BaseWorker):
         elif command == "shutdown":
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def handle_watch(self, message: Any) -> None:
+        """Note that a job is watched, or no more; a message that is lost is made up for by `renew`."""
+        try:
+            told = json.loads(message["data"])
+            job_id, watched = str(told["job_id"]), bool(told["watched"])
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("a watch was not understood", error=str(error))
+            return
+        self.on_watch(job_id, watched)
+
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002
         """Reconnect for ever, after a time-out too: a dead listener would lose every later stop."""
         if not isinstance(exc, (*_OUTAGES, OSError)):
@@ -304,15 +375,15 @@ class RQWorker(BaseWorker):
         time.sleep(1.0)
 
 
-def connect(url: str, *, lease_s: int) -> RQWorker:
-    """A worker on the Redis at `url`; raises QueueUnavailable.
+def connect(url: str, model: str, *, lease_s: int) -> RQWorker:
+    """A worker for the bundle `model` on the Redis at `url`; raises QueueUnavailable.
 
     The client never repeats a command by itself: whether the first one ran is for us to find out.
     """
     connection = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0))
     with _outages():
         connection.ping()
-        return RQWorker(connection, lease_s=lease_s)
+        return RQWorker(connection, model, lease_s=lease_s)
 
 
 @contextmanager
@@ -331,7 +402,3 @@ def _outages() -> Iterator[None]:
 def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
     """A hash as a script gives it: name, value, name, value."""
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
-
-
-def _older(since: dict[str, float], limit_s: float) -> Iterable[str]:
-    return [job_id for job_id, first_s in since.items() if first_s < limit_s]

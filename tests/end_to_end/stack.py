@@ -19,8 +19,9 @@ from rq import Queue
 from rq.job import Job
 from rq.results import Result
 
-from movq_core.protocol import QUEUE_NAME
+from movq_core.protocol import Priority, queue_name
 
+QUEUES = [queue_name("tiny", priority) for priority in Priority]
 FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -163,21 +164,22 @@ class Stack:
 
     def in_flight(self) -> int:
         with Redis.from_url(self.redis_url) as redis:
-            return int(redis.zcard("rq:wip:movq"))
+            return sum(int(redis.zcard(f"rq:wip:{queue}")) for queue in QUEUES)
 
     def queued(self) -> int:
         with Redis.from_url(self.redis_url) as redis:
-            return int(redis.llen("rq:queue:movq") + redis.llen("rq:queue:movq:intermediate"))
+            lists = [f"rq:queue:{queue}{end}" for queue in QUEUES for end in ("", ":intermediate")]
+            return sum(int(redis.llen(key)) for key in lists)
 
     def assert_at_rest(self, job_ids: list[str]) -> None:
         """One result each, nothing in flight, nothing between two lists."""
         with Redis.from_url(self.redis_url) as redis:
-            queue = Queue(QUEUE_NAME, connection=redis, serializer="json")
             for job_id in job_ids:
                 assert Result.count(Job.fetch(job_id, redis, "json")) == 1
-            assert redis.zcard(queue.started_job_registry.key) == 0
-            assert redis.llen(queue.intermediate_queue_key) == 0
-            assert queue.count == 0
+            for queue in (Queue(name, connection=redis, serializer="json") for name in QUEUES):
+                assert redis.zcard(queue.started_job_registry.key) == 0
+                assert redis.llen(queue.intermediate_queue_key) == 0
+                assert queue.count == 0
 
     def retries_left(self, job_ids: list[str]) -> set[int | None]:
         with Redis.from_url(self.redis_url) as redis:

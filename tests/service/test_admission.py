@@ -5,15 +5,20 @@ from __future__ import annotations
 import pytest
 
 from movq_core.errors import QueueFull
-from service.admission import Admission, Load
+from movq_core.protocol import Priority
+from service.admission import Admission, Count, Load
 
-LOAD = Load(queued_jobs=3, queued_images=10, running_jobs=2, running_images=4)
+
+def load(images_per_s: float = 0.0, **queued: int) -> Load:
+    """Jobs of two images each wait, as many as `queued` says by priority; four images run."""
+    waiting = {Priority(name): Count(jobs, 2 * jobs) for name, jobs in queued.items()}
+    return Load(waiting, Count(jobs=2, images=4), images_per_s)
 
 
 def test_room_for_exactly_this_many() -> None:
-    Admission(20).check(6, LOAD, lambda: pytest.fail("the rate is not asked while there is room"))
+    Admission(20).check(6, load(normal=5))
     with pytest.raises(QueueFull, match="14 images are waiting or running, and at most 20"):
-        Admission(20).check(7, LOAD, lambda: 1.0)
+        Admission(20).check(7, load(normal=3, low=2))
 
 
 @pytest.mark.parametrize(
@@ -22,5 +27,15 @@ def test_room_for_exactly_this_many() -> None:
 )
 def test_when_to_come_back(images_per_s: float, retry_after_s: int) -> None:
     with pytest.raises(QueueFull) as caught:
-        Admission(14).check(4, LOAD, lambda: images_per_s)  # 4 have to leave first
+        Admission(14).check(4, load(images_per_s, normal=5))  # 4 have to leave first
     assert caught.value.retry_after_s == retry_after_s
+
+
+def test_how_long_a_job_will_wait() -> None:
+    """Of its own queue what stands before it; of the others what their weights let in meanwhile."""
+    assert load(normal=3).estimated_wait_s(Priority.NORMAL, 3) is None
+    assert load(2.0, normal=3).estimated_wait_s(Priority.NORMAL, 1) == 0.0
+    assert load(2.0, normal=3).estimated_wait_s(Priority.NORMAL, 3) == 4 / 2.0
+    assert load(2.0, low=3, high=100).estimated_wait_s(Priority.LOW, 3) == (4 + 5 * 4) / 2.0
+    assert load(2.0, low=3, high=1).estimated_wait_s(Priority.LOW, 3) == (4 + 2) / 2.0
+    assert load(2.0, low=100, high=3).estimated_wait_s(Priority.HIGH, 3) == (4 + 5 / 4) / 2.0

@@ -14,12 +14,15 @@ from rq import Queue
 from rq.job import Job as RQJob
 
 from movq_core.errors import QueueFull
-from movq_core.protocol import QUEUE_NAME, GenerateRequest
+from movq_core.protocol import GenerateRequest, Priority, queue_name
 from service.failures import failure_sentence
-from service.job import Job, Status
+from service.job import Job, Status, Submission, Submitted
 from service.jobs import JobStore
 from service.settings import Settings
 from tests.service.standin import StandIn
+
+MODEL = "emoji-64"
+NORMAL = queue_name(MODEL, Priority.NORMAL)
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -43,7 +46,7 @@ def status(client: httpx.Client, path: str) -> str:
 def job_ids(redis_url: str) -> list[str]:
     """Ids on the queue."""
     with Redis.from_url(redis_url) as connection:
-        return Queue(QUEUE_NAME, connection=connection, serializer="json").get_job_ids()
+        return Queue(NORMAL, connection=connection, serializer="json").get_job_ids()
 
 
 def test_the_envelope_of_a_queued_job(client: httpx.Client) -> None:
@@ -64,7 +67,7 @@ def test_what_rq_is_told(client: httpx.Client, redis_url: str) -> None:
     with Redis.from_url(redis_url) as connection:
         record = RQJob.fetch(job_id, connection=connection, serializer="json")
         assert record.func_name == "movq.generate"
-        assert record.origin == QUEUE_NAME
+        assert record.origin == NORMAL
         assert record.kwargs["request"]["class_id"] == 1
         assert (record.timeout, record.result_ttl, record.failure_ttl) == (300, 86_400, 86_400)
         assert (record.ttl, record.retries_left) == (None, 2)
@@ -82,7 +85,7 @@ def test_no_such_job(client: httpx.Client, method: str, job_id: str) -> None:
 
 def test_somebody_elses_job_is_not_ours(client: httpx.Client, redis_url: str) -> None:
     with Redis.from_url(redis_url) as connection:
-        record = Queue(QUEUE_NAME, connection=connection, serializer="json").enqueue("other.work", 1)
+        record = Queue(NORMAL, connection=connection, serializer="json").enqueue("other.work", 1)
     assert client.get(f"/v1/jobs/{record.id}").status_code == 404
 
 
@@ -97,7 +100,7 @@ def test_cancel_a_queued_job(client: httpx.Client, redis_url: str) -> None:
     assert client.delete(paths[1]).json()["status"] == "cancelled"  # idempotent
     with Redis.from_url(redis_url) as connection:
         assert 0 < connection.ttl(f"rq:job:{paths[1].rpartition('/')[2]}") <= 86_400
-        assert connection.llen(f"rq:queue:{QUEUE_NAME}") == 2
+        assert connection.llen(f"rq:queue:{NORMAL}") == 2
 
 
 def test_cancel_a_running_job_stops_it_alone(client: httpx.Client, worker: StandIn) -> None:
@@ -233,11 +236,11 @@ def test_the_bound_holds_under_a_rush(client: httpx.Client) -> None:
 
 
 def test_the_bound_holds_over_several_services(redis_url: str) -> None:
-    async def rush() -> list[Job | BaseException]:
+    async def rush() -> list[Submitted | BaseException]:
         stores = [JobStore(Settings(redis_url=redis_url, max_queue_images=16)) for _ in range(2)]
         request = GenerateRequest(num_images=2)
         answers = await asyncio.gather(
-            *(store.submit(request) for store in stores * 16), return_exceptions=True
+            *(store.submit(request, Submission(MODEL)) for store in stores * 16), return_exceptions=True
         )
         for store in stores:
             await store.close()
@@ -245,7 +248,7 @@ def test_the_bound_holds_over_several_services(redis_url: str) -> None:
 
     answers = asyncio.run(rush())
     assert sum(isinstance(answer, QueueFull) for answer in answers) == 24
-    positions = sorted(answer.position or 0 for answer in answers if isinstance(answer, Job))
+    positions = sorted(answer.job.position or 0 for answer in answers if isinstance(answer, Submitted))
     assert positions == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
@@ -253,7 +256,8 @@ def test_a_crowd_enters_and_each_has_its_answer_at_once(redis_url: str, worker: 
     """More of them than redis-py's pool has connections: a hundred."""
 
     async def ask(store: JobStore) -> Job:
-        return await store.wait(await store.submit(GenerateRequest()), 30.0)
+        submitted = await store.submit(GenerateRequest(), Submission(MODEL))
+        return await store.wait(submitted.job, 30.0)
 
     async def crowd() -> list[Job]:
         store = JobStore(Settings(redis_url=redis_url, max_queue_images=200))
@@ -275,7 +279,7 @@ def test_reading_reaps_nothing(client: httpx.Client, worker: StandIn, redis_url:
     path = start(client)
     eventually(lambda: status(client, path) == "running")
     with Redis.from_url(redis_url) as connection:
-        wip = f"rq:wip:{QUEUE_NAME}"
+        wip = f"rq:wip:{NORMAL}"
         (entry,) = connection.zrange(wip, 0, -1)
         connection.zadd(wip, {entry: 1})
         for url in ("/metrics", "/readyz", path):

@@ -19,7 +19,7 @@ class Queue:
         self.has_job = threading.Event()
         self.is_away = False
         self.rung: SimpleQueue[bool] = SimpleQueue()
-        self.bell = Doorbell(self.jobs_wait, lambda: self.rung.put(self.has_job.is_set()))
+        self.bell = Doorbell([self.jobs_wait] * 3, lambda: self.rung.put(self.has_job.is_set()))
 
     def jobs_wait(self, timeout_s: int) -> bool:
         if self.is_away:

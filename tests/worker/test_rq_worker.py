@@ -23,14 +23,15 @@ from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
 from movq_core.errors import InvalidRequest, QueueUnavailable
 from movq_core.manifest import Manifest
 from movq_core.params import SamplingParams
-from movq_core.protocol import QUEUE_NAME, GenerateRequest, JobOutput, Timings
+from movq_core.protocol import GenerateRequest, JobOutput, Priority, Timings, queue_name
 from tests.worker.stand_in_engine import StandInEngine
-from worker.claim import Claim, Ending, Lease
+from worker.claim import Claim, Ending, Lease, Renewal
 from worker.intake import Intake
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
 from worker.rq_worker import RQWorker, connect
 
+OWNED, LOST = Renewal(Lease.OWNED, watched=False), Renewal(Lease.LOST, watched=False)
 STOPPED = Ending("stopped", message="stopped on request")
 OUTPUT = JobOutput(
     image_keys=["k"], seeds=[1], height=8, width=8, timings=Timings(waited_s=0, ran_s=0, encoded_s=0)
@@ -46,7 +47,7 @@ class Shop:
 
     def __init__(self, url: str) -> None:
         self.redis = Redis.from_url(url)
-        self.queue = Queue(QUEUE_NAME, connection=self.redis, serializer="json")
+        self.queue = Queue(queue_name("tiny", Priority.NORMAL), connection=self.redis, serializer="json")
 
     def submit(self, request: GenerateRequest | None = None, *, retries: int = 2, **options: object) -> str:
         request = request or GenerateRequest()
@@ -100,7 +101,7 @@ class Crew:
         self.metrics = WorkerMetrics()
         self.engine = StandInEngine()
         self.pool = ImagePool(blobs, TINY, self.metrics, threads=2)
-        self.worker = connect(url, lease_s=int(options.pop("lease_s", 15)))
+        self.worker = connect(url, "tiny", lease_s=int(options.pop("lease_s", 15)))
         self.worker.open()
         self.intake = Intake(
             self.worker,
@@ -160,7 +161,7 @@ def hire(redis_url: str, blobs: BlobStore) -> Iterator[Callable[..., Crew]]:
 @contextmanager
 def bare_worker(url: str, lease_s: int = 15) -> Iterator[RQWorker]:
     """A worker without a loop, to put it exactly where it hurts."""
-    worker = connect(url, lease_s=lease_s)
+    worker = connect(url, "tiny", lease_s=lease_s)
     worker.open()
     yield worker
     worker.close()
@@ -264,7 +265,7 @@ def test_a_poison_job_fails_alone_and_at_once(
 
 def test_a_pickled_job_is_never_unpickled(shop: Shop, hire: Callable[..., Crew]) -> None:
     hire()
-    job = Queue(QUEUE_NAME, connection=shop.redis).enqueue("os.getpid", job_id=str(uuid.uuid4()))
+    job = Queue(shop.queue.name, connection=shop.redis).enqueue("os.getpid", job_id=str(uuid.uuid4()))
     until(shop.all_are([job.id], JobStatus.FAILED))
     assert shop.error(job.id) == "the job's data is not JSON"
 
@@ -382,7 +383,7 @@ def test_what_an_ending_writes_is_what_rq_reads(shop: Shop, redis_url: str) -> N
             assert result.exc_string == (None if succeeded else ending.message)
             assert (job_id in shop.queue.finished_job_registry) == succeeded
             assert (job_id in shop.queue.failed_job_registry) != succeeded
-        worker.renew([])
+        worker.renew({})
         worker.refresh()
         assert (worker.successful_job_count, worker.failed_job_count) == (1, 2)
         assert worker.current_execution_count == 0
@@ -498,10 +499,10 @@ def test_a_lost_lease_cannot_finish_a_job(shop: Shop, redis_url: str) -> None:
         other.reap()
         new = take_one(other)
         assert end(slow, old, STOPPED) is Lease.LOST
-        assert slow.renew([old]) == [Lease.LOST]
+        assert slow.renew({old: None}) == [LOST]
         assert not slow.give_back(old)
         assert shop.status(job_id) is JobStatus.STARTED
-        assert other.renew([new]) == [Lease.OWNED]
+        assert other.renew({new: None}) == [OWNED]
         assert [e.id for e in shop.job(job_id).get_executions()] == [new.execution_id]
         assert end(other, new, STOPPED) is Lease.OWNED
         shop.assert_at_rest([job_id])
@@ -533,7 +534,7 @@ def test_a_server_that_forgot_the_scripts_learns_them_again(shop: Shop, redis_ur
         job_id = shop.submit()
         claim = take_one(worker)
         shop.redis.script_flush()
-        assert worker.renew([claim]) == [Lease.OWNED]
+        assert worker.renew({claim: None}) == [OWNED]
         shop.redis.script_flush()
         assert end(worker, claim, STOPPED) is Lease.OWNED
         shop.assert_at_rest([job_id])
@@ -562,10 +563,10 @@ def test_an_id_left_between_two_lists_comes_back_without_a_retry(shop: Shop, red
     """RQ's own way of taking leaves it there when it dies in the middle."""
     with bare_worker(redis_url) as worker:
         job_id = shop.submit(retries=2)
-        Queue.dequeue_any([worker.queue], None, worker.connection, serializer=worker.serializer)
-        assert worker.reap()["stranded"] == 0
+        Queue.dequeue_any([shop.queue], None, worker.connection, serializer=worker.serializer)
+        assert sum(worker.reap()["stranded"] for _ in worker.queues) == 0
         worker._stranded_since_s[job_id] -= 16
-        assert worker.reap()["stranded"] == 1
+        assert sum(worker.reap()["stranded"] for _ in worker.queues) == 1
         assert shop.queue.job_ids == [job_id]
         assert take_one(worker).retries_left == 2
 
@@ -578,7 +579,7 @@ def test_a_take_whose_answer_was_lost_goes_back_at_the_next_renewal(shop: Shop, 
         with monkeypatched(worker, "_take", lose_the_answer(worker._take)), pytest.raises(QueueUnavailable):
             worker.take(1)
         assert shop.status(lost) is JobStatus.STARTED
-        assert worker.renew([claim]) == [Lease.OWNED]
+        assert worker.renew({claim: None}) == [OWNED]
         assert shop.status(lost) is JobStatus.QUEUED
         assert shop.job(lost).retries_left == 2
         assert shop.status(kept) is JobStatus.STARTED
