@@ -194,11 +194,11 @@ export class Edit {
     const [url, file] = [job.images[index], `edit-${job.seeds[index]}.png`];
     const number = index + 1;
     const pick = button(`Variant ${number}`, () => this.choose(job, index), "pick");
-    const save = element("a", { href: url, download: file, className: "action", title: "Save", "aria-label": `Save variant ${number}` }, icon("download"));
+    const save = element("a", { href: url, download: file, className: "action", title: "Save", "aria-label": `Save variant ${number}` }, icon("download"), "Save");
     const on = button("", () => this.take(url, file, job.request), "action");
     on.title = "Paint on this";
     on.setAttribute("aria-label", `Paint on variant ${number}`);
-    on.append(icon("edit"));
+    on.append(icon("edit"), "Paint on this");
     return element("div", { className: "actions" }, pick, save, on);
   }
 }

@@ -35,6 +35,7 @@ export class Generate {
     this.count.offer(model.limits.num_images, Math.min(4, model.limits.num_images));
     this.classes.useClasses(classes);
     if (!this.grid.hasChildNodes()) this.layOut(1, 1);
+    this.button.disabled = false;
   }
 
   layOut(count, steps) {
