@@ -60,7 +60,7 @@ def test_readyz_does_not_believe_a_silent_worker(
     client: httpx.Client, worker: StandIn, redis_url: str
 ) -> None:
     with Redis.from_url(redis_url) as connection:
-        (key,) = connection.smembers("rq:workers:movq")
+        (key,) = connection.smembers("rq:workers:movq.emoji-64.normal")
         connection.hset(key, "last_heartbeat", "2020-01-01T00:00:00.000000Z")
     assert client.get("/readyz").status_code == 503
 
@@ -239,7 +239,7 @@ def test_redis_goes_away_while_somebody_waits(
     with serving(app) as url, ThreadPoolExecutor() as pool:
         waiting = pool.submit(httpx.post, f"{url}/generate?wait=2", json={}, timeout=30)
         with Redis.from_url(own_redis.connection_url) as connection:
-            while not connection.exists("rq:queue:movq"):
+            while not connection.exists("rq:queue:movq.emoji-64.normal"):
                 time.sleep(0.01)
         own_redis.stop()
         answer = waiting.result()
