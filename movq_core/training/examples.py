@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from PIL import Image
 from rich.progress import track
@@ -22,7 +21,7 @@ from movq_core.sampling.pixels import PixelTokenizer
 
 
 def draw_example(bundle: ModelBundle, class_id: int, seed: int) -> Image.Image:
-    """An image of the class as the bundle's own sampling makes it: what a request for that seed would give."""
+    """An image of the class by the bundle's own sampling: what a request for that seed would give."""
     assert bundle.maskgit is not None
     params = bundle.manifest.sampling.model_copy(update={"seed": seed})
     codes = generate_codes(bundle.maskgit, class_id, params)

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from movq_core.bundle import ModelBundle
+from movq_core.params import UnmaskOrder
 from movq_core.sampling.generate import generate_codes
 from movq_core.sampling.pixels import PixelTokenizer
 from movq_core.training.examples import main
@@ -20,7 +21,7 @@ app.command()(main)
 
 
 def test_a_picture_a_class_by_the_bundles_own_sampling(sharp_bundle, tmp_path):
-    sampling = TINY.sampling.model_copy(update={"steps": 3, "order": "halton"})
+    sampling = TINY.sampling.model_copy(update={"steps": 3, "order": UnmaskOrder.HALTON})
     manifest = TINY.model_copy(update={"sampling": sampling})
     ModelBundle(manifest, sharp_bundle.movq, sharp_bundle.maskgit).save(tmp_path)
     result = CliRunner().invoke(app, [str(tmp_path), "--seed", "5"])
