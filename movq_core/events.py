@@ -18,6 +18,10 @@ def events_key(job_id: str) -> str:
     return f"movq:events:{job_id}"
 
 
+def watchers_key(job_id: str) -> str:
+    return f"movq:watchers:{job_id}"
+
+
 def watch_channel(model: str) -> str:
     return f"movq:watch:{model}"
 

@@ -156,10 +156,11 @@ class JobStore:
         Raises QueueFull, TooManyRequests or IdempotencyConflict.
         """
         record = self._record_of(request, submission)
-        with CancelScope(shield=True):  # whoever asked must learn that it is in, to take it out again
-            while True:
-                if submitted := await self._try(record, request, submission):
-                    return submitted
+        while True:
+            with CancelScope(shield=True):  # whoever asked must learn that it is in, to take it out again
+                submitted = await self._try(record, request, submission)
+            if submitted:
+                return submitted
 
     async def _try(self, record: RQJob, request: Request, submission: Submission) -> Submitted | None:
         """None when it has to be tried again: there is room by now, or the known job has just expired."""
@@ -429,7 +430,10 @@ class JobStore:
             return None
         counted_s, load = self._loads.get(model, (0.0, Load()))
         if time.monotonic() - counted_s > LOAD_KEPT_S:
-            load = await self.load(model)
+            try:
+                load = await self.load(model)
+            except QueueUnavailable:  # what it is asked for has been done by now, and is not undone
+                return None
         return load.estimated_wait_s(priority, position)
 
     async def workers(self, model: str) -> int:

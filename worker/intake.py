@@ -19,14 +19,14 @@ from typing import Any
 import structlog
 
 from movq_core.errors import DeviceFault, MovqError, QueueUnavailable
-from movq_core.protocol import GenerateRequest, JobOutput, Request, StepEvent
+from movq_core.protocol import GenerateRequest, JobOutput, PreviewEvent, Request, StepEvent
 from worker.claim import Claim, Ending, Lease
 from worker.doorbell import Doorbell
 from worker.in_flight import InFlight, failure_of, images_of
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
 from worker.rq_worker import RQWorker
-from worker.work import Cancel, FromEngine, Outcome, Progress, ToEngine, Watch, Work
+from worker.work import Cancel, FromEngine, Outcome, Preview, Progress, ToEngine, Watch, Work
 
 LOOK_S = 0.25  # without news, how often deadlines and renewals are looked at
 REAP_EVERY_S = 2.0
@@ -138,6 +138,8 @@ class Intake:
                 self._on_outcome(mail)
             case Progress():
                 self._on_progress(mail)
+            case Preview():
+                self._on_preview(mail)
             case _:
                 mail()
 
@@ -265,6 +267,17 @@ class Intake:
         if entry := self._table.get(progress.job_id):
             entry.progress = progress.taken / progress.steps
             entry.tell(StepEvent(taken=progress.taken, steps=progress.steps, known=progress.known))
+
+    def _on_preview(self, preview: Preview) -> None:
+        if (entry := self._table.get(preview.job_id)) and entry.is_watched:
+            future = self._pool.store_preview(preview)
+            future.add_done_callback(lambda done: self._tell(lambda: self._on_preview_stored(entry, done)))
+
+    def _on_preview_stored(self, entry: InFlight, done: Future[PreviewEvent]) -> None:
+        if error := done.exception():
+            log.warning("a preview was not stored", job_id=entry.claim.job_id, error=str(error))
+        else:
+            entry.tell(done.result())
 
     def _tell_watchers(self) -> None:
         """What was not told yet; what could not be told is left out, rather than told twice."""
