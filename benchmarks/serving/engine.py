@@ -28,7 +28,7 @@ from benchmarks.serving.requests import Requests, equal_requests, mixed_requests
 from worker.engine import Engine
 from worker.fakes import SilentMetrics
 from worker.model_runner import ModelRunner
-from worker.work import Work
+from worker.work import Outcome, Work
 
 ENGINE, STATIC, EARLY = "engine", "raw model", "raw model, done ones leave"
 
@@ -68,6 +68,7 @@ def through_engine(engine: Engine, requests: Requests) -> list[float]:
     done_s = []
     for _ in requests:
         outcome = engine.outbox.get()
+        assert isinstance(outcome, Outcome), "nobody watches"
         if outcome.error is not None:
             raise outcome.error
         done_s.append(time.perf_counter() - started)
