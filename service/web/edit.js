@@ -24,7 +24,7 @@ export class Edit {
     this.classes = new ClassPicker(mode.querySelector(".classes"));
     this.count = new Count(mode.querySelector(".counts"));
     const [first, more] = mode.querySelectorAll(".choices");
-    this.choices = Choices.join(new Choices(first, ["strength", "feather_px"]), new Choices(more, MORE));
+    this.choices = Choices.join(new Choices(first, ["strength", "feather_px", "expand"]), new Choices(more, MORE));
     this.report = new Report(mode, this.choices);
     this.brush = new Brush(mode.querySelector(".easel"), () => this.leave());
     this.box = new Box(mode.querySelector(".box"), (box) => this.paint(box));
@@ -103,13 +103,15 @@ export class Edit {
 
   async fields() {
     const class_id = this.classes.value;
+    const { expand, ...choices } = this.choices.values();
     return {
       image: this.file,
       ...(this.brush.isEmpty ? {} : { mask: await this.brush.mask() }),
       ...(class_id === null ? {} : { class_id }),
       model: this.model.name,
       num_images: this.count.value,
-      ...this.choices.values(),
+      ...choices,
+      ...(expand > 0 ? { expand: Array(4).fill(expand).join() } : {}),
     };
   }
 
@@ -154,7 +156,7 @@ export class Edit {
 
   async finish(boards, job) {
     await this.fill(boards, job);
-    await this.conclude(job, this.file.name);
+    await this.conclude(job);
     this.onDone(job);
   }
 
@@ -168,7 +170,7 @@ export class Edit {
     this.classes.value = job.request.class_id;
     this.choices.set(job.request);
     await this.fill(boards, job);
-    await this.conclude(job, "image.png");
+    await this.conclude(job);
   }
 
   /** Resolves when every frame was seen. */
@@ -176,12 +178,12 @@ export class Edit {
     return Promise.all(job.images.map((url, index) => boards[index].finish(url, `Variant ${index + 1}`, this.choiceOf(job, index))));
   }
 
-  async conclude(job, name) {
+  async conclude(job) {
     await this.choose(job, 0);
     this.turnTo("done");
     const { ran_s: ran, total_s: total } = job.timings;
     this.report.announce(`Made anew in ${job.request.steps} steps: ${seconds(ran)} on the device, ${seconds(total)} in all`);
-    this.report.snippet.offer(snippetsOf(job, name));
+    this.report.snippet.offer(snippetsOf(job));
   }
 
   async choose(job, index) {
@@ -209,12 +211,18 @@ function button(text, onClick, className) {
   return node;
 }
 
-function snippetsOf({ request }, name) {
-  const { class_id, class_name, strength, seed, steps } = request;
+/** What went in is fetched first: the service has the image as it was edited, and the mask that was painted. */
+function snippetsOf({ request }) {
+  const { class_id, class_name, strength, feather_px, seed, steps } = request;
   const named = class_name ? { class_name } : class_id === null ? {} : { class_id };
-  const masked = request.mask ? { mask: "mask.png" } : {};
-  const choices = { ...named, strength, steps, seed };
-  const files = { image: `@${name}`, ...(request.mask ? { mask: "@mask.png" } : {}) };
-  const open = `images = client.edit(${JSON.stringify(name)}, ${keywords({ ...masked, ...choices })})`;
-  return { curl: curlOfForm("/edit", { ...files, ...choices }), Python: pythonOf(open, 'images[0].save("out.png")') };
+  const choices = { ...named, strength, feather_px, steps, seed };
+  const inputs = Object.entries({ image: request.image, mask: request.mask }).filter(([, url]) => url);
+  const files = Object.fromEntries(inputs.map(([name]) => [name, `@${name}.png`]));
+  const fetched = inputs.map(([name, url]) => `curl -o ${name}.png ${location.origin}${url}`);
+  const opened = inputs.map(([name, url]) => `${name} = httpx.get("${location.origin}${url}").content`);
+  const call = `images = client.edit(image, ${request.mask ? "mask=mask, " : ""}${keywords(choices)})`;
+  return {
+    curl: [...fetched, curlOfForm("/edit", { ...files, ...choices })].join("\n"),
+    Python: ["import httpx", pythonOf(...opened, call, 'images[0].save("out.png")')].join("\n"),
+  };
 }
