@@ -10,7 +10,7 @@ import torch
 from movq_core.bundle import ModelBundle
 from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
 from movq_core.manifest import Manifest
-from movq_core.params import SamplingParams
+from movq_core.params import GuidanceSchedule, SamplingParams, UnmaskOrder
 from movq_core.sampling.batch import bucket_sizes
 from movq_core.sampling.generate import generate_codes
 from movq_core.sampling.sampler import Sampler
@@ -48,8 +48,21 @@ def deterministic(folder):
 
 def image_number(number):
     """Class and parameters of an image; every third is guided, and no two take the same steps."""
-    guidance_scale = 3.0 if number % 3 == 0 else 1.0
-    return number % 3, SamplingParams(steps=3 + number, seed=number, guidance_scale=guidance_scale)
+    return number % 3, SamplingParams(
+        steps=3 + number,
+        seed=number,
+        guidance_scale=3.0 if number % 3 == 0 else 1.0,
+        guidance_schedule=list(GuidanceSchedule)[number // 3 % 3],
+        order=list(UnmaskOrder)[number % 2],
+        top_k=5 if number % 4 > 1 else None,
+    )
+
+
+def half_known():
+    """Codes (2, 4, 4) of which the upper half is known."""
+    codes = np.full((2, 4, 4), 32)
+    codes[:, :2] = 7
+    return codes
 
 
 def run_together(runner, images):
@@ -87,13 +100,27 @@ def test_a_step_makes_the_host_wait_for_nothing(runner):
     runner.step([0], [0])
     torch.cuda.set_sync_debug_mode("error")
     try:
-        runner.start(1, *image_number(1))
+        runner.start(1, *image_number(1), half_known())
         runner.step([0, 1], [1, 0])
         runner.step([0, 1], [2, 1])
         (image,) = runner.finish([0])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert image.pixels().shape == (16, 16, 3)
+
+
+def test_known_codes_stay_and_a_preview_changes_nothing(runner):
+    runner.start(0, 1, SamplingParams(steps=3, seed=1), half_known())
+    for step in range(3):
+        runner.step([0], [step])
+        before = runner.sampler.codes([0])
+        preview = runner.preview(0)
+        assert torch.equal(runner.sampler.codes([0]), before)
+        assert (preview[:8, :, 3] == 255).all()
+    (image,) = runner.finish([0])
+    assert (image.codes[:, :2] == 7).all()
+    assert (preview[..., 3] == 255).all()
+    assert np.abs(preview[..., :3].astype(int) - image.pixels()).max() <= 2
 
 
 def test_float32_agrees_with_the_naive_loop_but_for_roundings(folder):

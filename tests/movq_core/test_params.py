@@ -18,6 +18,10 @@ from movq_core.protocol import DecodeRequest, GenerateRequest, JobKind, parse_re
         {"temperature": float("nan")},
         {"guidance_scale": float("inf")},
         {"mask_schedule": "square"},
+        {"order": "spiral"},
+        {"guidance_schedule": "square"},
+        {"top_k": 0},
+        {"top_k": 2**16 + 1},
         {"unknown": 1},
     ],
 )
