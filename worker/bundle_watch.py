@@ -32,7 +32,7 @@ class FolderState(NamedTuple):
         files = [path / CONFIG_FILE, path / LABELS_FILE, *path.glob("*.safetensors")]
         try:
             states = [(file.name, file.stat()) for file in files]
-        except FileNotFoundError:  # no bundle; perhaps at this moment
+        except OSError:  # no bundle; perhaps at this moment
             return cls(path, frozenset())
         return cls(path, frozenset((name, state.st_size, state.st_mtime_ns) for name, state in states))
 

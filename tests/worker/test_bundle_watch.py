@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rq.job import JobStatus
 
 from movq_core.blobs import BlobStore
 from movq_core.bundle import ModelBundle
@@ -19,14 +22,17 @@ from movq_core.manifest import CONFIG_FILE, MOVQ_FILE, write_manifest
 from movq_core.params import SamplingParams
 from movq_core.protocol import EditRequest, GenerateRequest, ImageFormat
 from movq_core.tiles import Pixels
+from tests.worker.test_rq_worker import Shop, shop, until
 from worker.bundle_watch import BundleWatch, FolderState
 from worker.engine import Engine
 from worker.fakes import TINY, SilentMetrics
-from worker.images import encode_image
+from worker.images import decode_image, encode_image
 from worker.metrics import WorkerMetrics
 from worker.model_runner import ModelRunner
 from worker.pool import ImagePool
 from worker.work import Outcome, Work
+
+__all__ = ["shop"]  # the fixture
 
 ROWS = 4
 STEPS = 24
@@ -244,3 +250,43 @@ def test_a_folder_is_what_it_was_until_a_file_of_the_bundle_changes(old: Path) -
     assert FolderState.of(old) == before
     os.utime(old / CONFIG_FILE, ns=(0, 0))
     assert FolderState.of(old) != before
+
+
+@pytest.mark.slow
+def test_a_worker_process_follows_its_folder(
+    shop: Shop, redis_url: str, tmp_path: Path, old: Path, new: Path
+) -> None:
+    """As an operator sees it: the link is exchanged, and from some job on the images are the new ones."""
+    folder = tmp_path / "bundle"
+    folder.symlink_to(old)
+    environment = {
+        "MOVQ_REDIS_URL": redis_url,
+        "MOVQ_MODEL_DIR": str(folder),
+        "MOVQ_BLOBS_URL": str(tmp_path / "blobs"),
+        "MOVQ_CACHE_DIR": str(tmp_path / "cache"),
+        "MOVQ_DETERMINISTIC": "true",
+    }
+    worker = subprocess.Popen([sys.executable, "-m", "worker"], env={**os.environ, **environment})
+    try:
+        jobs = ask_until_other_images(shop, BlobStore(environment["MOVQ_BLOBS_URL"]), folder, new)
+    finally:
+        worker.terminate()
+        assert worker.wait(30) == 0
+    by_old, by_new = (alone(load(bundle), generate(1)) for bundle in (old, new))
+    assert np.array_equal(jobs[0], by_old)
+    assert np.array_equal(jobs[-1], by_new)
+    shop.assert_at_rest([])
+
+
+def ask_until_other_images(shop: Shop, blobs: BlobStore, folder: Path, new: Path) -> list[Pixels]:
+    """The same image again and again, until it is another; the folder is exchanged after the first."""
+    images: list[Pixels] = []
+    deadline = time.monotonic() + 90
+    while len(images) < 2 or np.array_equal(images[-1], images[0]):
+        assert time.monotonic() < deadline, "the new bundle does not serve"
+        job_id = shop.submit(generate(1))
+        until(shop.all_are([job_id], JobStatus.FINISHED), 60)
+        images.append(decode_image(blobs.get(shop.output(job_id).image_keys[0])))
+        if len(images) == 1:
+            swap_link(folder, new)
+    return images
