@@ -280,7 +280,7 @@ class JobStore:
                 jobs.extend(job for job in await self._jobs(wanted[: limit - len(jobs)]) if job)
                 if len(jobs) >= limit:
                     break
-        return jobs
+        return tuple(jobs)
 
     def _read(self, job_id: str, fields: Mapping[Any, Any]) -> Record | None:
         """None when there is no such job, or somebody else enqueued it."""
