@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 import uvicorn
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from movq_core.blobs import BlobStore
 from movq_core.errors import BundleError
-from movq_core.manifest import read_manifest
 from service.app import create_app
+from service.catalog import Catalog
+from service.events import JobEvents
 from service.jobs import JobStore
 from service.logs import configure_logs
 from service.settings import Settings
@@ -27,15 +29,20 @@ class EnvironmentSettings(Settings, BaseSettings):
 
 
 def main() -> int:
-    """Serve until told to stop; 1 when the model's manifest cannot be read."""
-    settings = EnvironmentSettings()
-    configure_logs(settings.log_level)
+    """Serve until told to stop; 1 when a setting is wrong, or a model's manifest cannot be read."""
     try:
-        manifest = read_manifest(settings.model_dir)
+        settings = EnvironmentSettings()
+        catalog = Catalog(settings.models)
+    except ValidationError as error:
+        sys.stderr.write(f"{_sentence(error)}\n")
+        return 1
     except BundleError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    app = create_app(settings, JobStore(settings), BlobStore(settings.blobs_url), manifest)
+    configure_logs(settings.log_level)
+    app = create_app(
+        settings, JobStore(settings), JobEvents(settings), BlobStore(settings.blobs_url), catalog
+    )
     uvicorn.run(
         app,
         host=settings.host,
@@ -45,6 +52,15 @@ def main() -> int:
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     return 0
+
+
+def _sentence(error: ValidationError) -> str:
+    """What is wrong with which variable; never its value, which may be a secret."""
+    wrong = [
+        (".".join(map(str, item["loc"])).upper(), item["msg"].removeprefix("Value error, "))
+        for item in error.errors()
+    ]
+    return " ".join(f"MOVQ_{name} is not valid: {message}." for name, message in wrong)
 
 
 if __name__ == "__main__":

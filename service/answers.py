@@ -1,50 +1,32 @@
-"""Answers: how a request becomes a job, and a job an HTTP answer.
+"""Answers: what becomes of a submission, as HTTP says it.
 
 The short face waits and gives the thing itself; `/v1` gives the job's envelope.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from movq_core.errors import JobFailed, QueueFull, QueueUnavailable
+from movq_core.errors import JobFailed
 from movq_core.protocol import Fidelity, ImageFormat
 from movq_core.protocol import Request as JobRequest
 from service.context import Context
+from service.documents import JobDocument, job_document, job_link
 from service.job import Job, Status, Submission
-from service.problems import declare
-from service.schemas import JobDocument, job_document, job_link
 from service.settings import MAX_WAIT_S
+from service.submission import Caller, submit
 
 JSON = "application/json"
 LISTEN_S = 1.0  # how often a waiting request looks whether its client is still there
 CLIENT_GONE = 499  # nobody reads it; it is for the log and the metrics
-_PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})")
-
-Wait = Annotated[
-    float | None,
-    Query(ge=0, le=MAX_WAIT_S, description="seconds to wait for the result before answering 202"),
-]
-
-JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {"model": JobDocument, "description": "Accepted; `Location` names the job"},
-    **declare(400, 413, 422, 429, 500, 503),
-}
-IMAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {item.media_type: {} for item in ImageFormat}},
-    **JOB_RESPONSES,
-    **declare(406, 409),
-}
 
 
-def offers(image_format: ImageFormat | None) -> list[str]:
+def offers(image_format: ImageFormat | None) -> Sequence[str]:
     """Media types of a route that gives images: JSON first, then the asked format or all of them."""
     formats = [image_format] if image_format else list(ImageFormat)
     return [JSON, *(item.media_type for item in formats)]
@@ -57,38 +39,26 @@ def format_of(media_type: str, default: ImageFormat | None) -> ImageFormat:
     return ImageFormat(media_type.removeprefix("image/"))
 
 
-async def submit(context: Context, request: JobRequest) -> Job:
-    """Put `request` on the queue, and count what became of it."""
-    try:
-        submitted = await context.jobs.submit(request, Submission(context.manifest.name))
-    except QueueFull:
-        context.metrics.rejected.labels("queue_full").inc()
-        raise
-    except QueueUnavailable:
-        context.metrics.rejected.labels("queue_unavailable").inc()
-        raise
-    context.metrics.submitted.labels(request.kind.value).inc()
-    return submitted.job
-
-
-async def settle(http: Request, context: Context, job: Job, wait_s: float) -> Job:
+async def settle(caller: Caller, job: Job, wait_s: float) -> Job:
     """Wait for `job`; one whose client has gone is cancelled, for nobody knows its id.
 
-    Raises HTTPException 499 then.
+    Raises HTTPException 499 then. Who gave an Idempotency-Key can ask again, and finds the job.
     """
-    deadline = time.monotonic() + wait_s
+    jobs, deadline = caller.context.jobs, time.monotonic() + wait_s
     while not job.is_final and (left_s := deadline - time.monotonic()) > 0:
-        job = await context.jobs.wait(job, min(LISTEN_S, left_s))
-        if not job.is_final and await http.is_disconnected():
-            await context.jobs.cancel(job.id)
+        job = await jobs.wait(job, min(LISTEN_S, left_s))
+        if not job.is_final and await caller.http.is_disconnected():
+            if caller.idempotency_key is None:
+                await jobs.cancel(job.id, caller.owner)
             raise HTTPException(CLIENT_GONE, "The client went away.")
     return job
 
 
-async def short_job(http: Request, context: Context, request: JobRequest, wait: float | None) -> Job:
+async def short_job(caller: Caller, request: JobRequest, submission: Submission, wait: float | None) -> Job:
     """Submit and wait; raises JobFailed, or HTTPException 409 when somebody cancelled the job."""
-    wait_s = context.settings.wait_s if wait is None else wait
-    job = await settle(http, context, await submit(context, request), wait_s)
+    wait_s = caller.context.settings.wait_s if wait is None else wait
+    submitted = await submit(caller, request, submission)
+    job = await settle(caller, submitted.job, wait_s)
     if job.status is Status.FAILED:
         raise JobFailed(f"{job.error} (job {job.id})")
     if job.status is Status.CANCELLED:
@@ -97,34 +67,41 @@ async def short_job(http: Request, context: Context, request: JobRequest, wait: 
 
 
 async def short_image(
-    http: Request, context: Context, request: JobRequest, wait: float | None, media_type: str
+    caller: Caller, request: JobRequest, submission: Submission, wait: float | None, media_type: str
 ) -> Response:
     """The first image itself, the envelope, or 202 when the wait was too short."""
-    job = await short_job(http, context, request, wait)
+    job = await short_job(caller, request, submission, wait)
     if job.output is None:
-        return accepted(context, job)
+        return accepted(caller.context, job)
     if media_type == JSON:
-        return envelope(context, job)
-    data = await context.read_blob(job.output.image_keys[0])
+        return envelope(caller.context, job)
+    data = await caller.context.read_blob(job.output.image_keys[0], caller.owner)
     return Response(data, media_type=media_type, headers=_image_headers(job))
 
 
-async def v1_job(http: Request, context: Context, request: JobRequest) -> Response:
-    """202 and the envelope at once; with `Prefer: wait=N`, 200 once the job is final."""
-    job = await submit(context, request)
-    preferred = _PREFER_WAIT.search(http.headers.get("prefer", ""))
-    if preferred is None:
-        return accepted(context, job)
-    job = await context.jobs.wait(job, min(MAX_WAIT_S, float(preferred.group(1))))
-    answer = envelope(context, job) if job.is_final else accepted(context, job)
-    answer.headers["Preference-Applied"] = f"wait={preferred.group(1)}"
+async def v1_job(caller: Caller, request: JobRequest, submission: Submission) -> Response:
+    """202 and the envelope at once; 200 for a job that is over, waited for with `Prefer: wait=N`."""
+    submitted = await submit(caller, request, submission)
+    job, wait_s = submitted.job, caller.preferred_wait_s
+    if wait_s is not None:
+        job = await caller.context.jobs.wait(job, min(MAX_WAIT_S, wait_s))
+    answer = envelope(caller.context, job) if job.is_final else accepted(caller.context, job)
     answer.headers["Location"] = job_link(job.id)
+    if wait_s is not None:
+        answer.headers["Preference-Applied"] = f"wait={wait_s:.0f}"
+    if not submitted.is_new:
+        answer.headers["Idempotency-Replayed"] = "true"
     return answer
+
+
+def document_of(context: Context, job: Job) -> JobDocument:
+    bundle = context.catalog.find(job.model)
+    return job_document(job, bundle.manifest if bundle else None)
 
 
 def envelope(context: Context, job: Job, status: int = 200) -> JSONResponse:
     """The job document, never cached: it changes."""
-    document = job_document(job, context.manifest)
+    document = document_of(context, job)
     headers = {"Cache-Control": "no-store", "X-Movq-Job-Id": job.id, "Vary": "Accept"}
     return JSONResponse(document.model_dump(mode="json"), status_code=status, headers=headers)
 
@@ -137,7 +114,7 @@ def accepted(context: Context, job: Job) -> JSONResponse:
 
 
 def _image_headers(job: Job) -> dict[str, str]:
-    headers = {"X-Movq-Job-Id": job.id, "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+    headers = {"X-Movq-Job-Id": job.id, "Vary": "Accept", "Cache-Control": "no-store"}
     output = job.output
     if output and output.seeds:
         headers["X-Movq-Seed"] = str(output.seeds[0])
@@ -156,16 +133,3 @@ def _fidelity_headers(fidelity: Fidelity) -> dict[str, str]:
     if fidelity.ssim is not None:
         headers["X-Movq-Ssim"] = f"{fidelity.ssim:.4f}"
     return headers
-
-
-def schema_of_upload() -> dict[str, Any]:
-    """OpenAPI's requestBody of a route that takes an image, as a form field or as the raw body."""
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    form = {
-        "type": "object",
-        "required": ["image"],
-        "properties": {"image": {"type": "string", "format": "binary"}},
-    }
-    raw: Sequence[str] = [*(item.media_type for item in ImageFormat), "application/octet-stream"]
-    content = {"multipart/form-data": {"schema": form}, **dict.fromkeys(raw, binary)}
-    return {"requestBody": {"required": True, "content": content}}

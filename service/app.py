@@ -4,47 +4,112 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 
 from movq_core.blobs import BlobStore
-from movq_core.manifest import Manifest
-from service import problems
+from service import openapi, problems
 from service.body_limit import BodyLimit
+from service.catalog import Catalog
 from service.context import Context
+from service.events import JobEvents
 from service.intake import FORM_OVERHEAD_BYTES
 from service.jobs import JobStore
+from service.limits import RateLimit
 from service.metrics import Metrics
 from service.observation import Observation
-from service.routes import decode, encode, generate, health, images, jobs, models, page, reconstruct
+from service.routes import (
+    blobs,
+    decode,
+    docs,
+    edit,
+    encode,
+    generate,
+    health,
+    jobs,
+    models,
+    openai_images,
+    page,
+    reconstruct,
+    session,
+)
+from service.security_headers import SecurityHeaders
 from service.settings import Settings
 from service.uploads import UploadCleaner
 
-_ROUTERS = (generate, reconstruct, encode, decode, jobs, images, models, health, page)
+_ROUTERS = (
+    generate,
+    edit,
+    reconstruct,
+    encode,
+    decode,
+    jobs,
+    blobs,
+    models,
+    openai_images,
+    session,
+    health,
+    docs,
+    page,
+)
+_EXPOSED = ("Location", "Retry-After", "X-Request-Id", "X-Movq-Job-Id", "X-Movq-Seed", "Idempotency-Replayed")
 
 
-def create_app(settings: Settings, jobs: JobStore, blobs: BlobStore, manifest: Manifest) -> FastAPI:
-    """The ASGI app; it closes `jobs` when it shuts down."""
-    context = Context(settings, jobs, blobs, manifest, Metrics(), _cleaner(settings))
+def create_app(
+    settings: Settings, store: JobStore, events: JobEvents, blob_store: BlobStore, catalog: Catalog
+) -> FastAPI:
+    """The ASGI app; it closes `store` and `events` when it shuts down."""
+    rate_limit = RateLimit(settings.rate_limit, settings.redis_url) if settings.rate_limit else None
+    context = Context(settings, store, events, blob_store, catalog, Metrics(), _cleaner(settings), rate_limit)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await jobs.close()
+        await events.close()
+        await store.close()
+        if rate_limit is not None:
+            await rate_limit.close()
 
     app = FastAPI(
         title="movq",
-        description="Images out of codes: generate, reconstruct, encode, decode.",
+        version=version("movq"),
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
     )
     app.state.context = context
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES)
-    app.add_middleware(Observation, metrics=context.metrics)  # added last, so it stands outside
+    _add_middleware(app, context)
     problems.install(app)
+    openapi.install(app, keys=bool(settings.api_keys))
     for module in _ROUTERS:
         app.include_router(module.router)
     app.mount("/static", page.static_files(), name="static")
+    app.mount(docs.FILES, docs.static_files(), name="docs")
     return app
+
+
+def _add_middleware(app: FastAPI, context: Context) -> None:
+    """Each one stands outside those before it."""
+    settings = context.settings
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+        )
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observation, metrics=context.metrics)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
 
 
 def _cleaner(settings: Settings) -> UploadCleaner:

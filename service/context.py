@@ -8,9 +8,12 @@ from typing import Annotated, cast
 from anyio import to_thread
 from fastapi import Depends, Request
 
-from movq_core.blobs import BlobStore
-from movq_core.manifest import Manifest
+from movq_core.blobs import BlobStore, owner_of
+from movq_core.errors import BlobNotFound, InvalidRequest
+from service.catalog import Catalog
+from service.events import JobEvents
 from service.jobs import JobStore
+from service.limits import RateLimit
 from service.metrics import Metrics
 from service.settings import Settings
 from service.uploads import UploadCleaner
@@ -22,18 +25,25 @@ class Context:
 
     settings: Settings
     jobs: JobStore
+    events: JobEvents
     blobs: BlobStore
-    manifest: Manifest
+    catalog: Catalog
     metrics: Metrics
     uploads: UploadCleaner
+    rate_limit: RateLimit | None
 
-    async def read_blob(self, key: str) -> bytes:
-        """Bytes under `key`, off the event loop; raises BlobNotFound."""
-        return await to_thread.run_sync(self.blobs.get, key)
+    async def read_blob(self, key: str, owner: str | None) -> bytes:
+        """Bytes under `key`, off the event loop; raises BlobNotFound, for another owner's too."""
+        try:
+            if owner_of(key) == owner:
+                return await to_thread.run_sync(self.blobs.get, key)
+        except (BlobNotFound, InvalidRequest):
+            pass
+        raise BlobNotFound(f"There is no {key[:200]}.")
 
-    async def store_blob(self, folder: str, data: bytes, suffix: str) -> str:
+    async def store_blob(self, folder: str, data: bytes, suffix: str, owner: str | None) -> str:
         """Store `data`, off the event loop; returns its key."""
-        return await to_thread.run_sync(self.blobs.put, folder, data, suffix)
+        return await to_thread.run_sync(self.blobs.put, folder, data, suffix, owner)
 
 
 def get_context(request: Request) -> Context:

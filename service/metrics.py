@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -30,27 +31,35 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.submitted = Counter("movq_jobs_submitted", "Jobs accepted.", ("kind",), registry=self.registry)
+        self.submitted = Counter(
+            "movq_jobs_submitted", "Jobs accepted.", ("model", "kind"), registry=self.registry
+        )
         self.rejected = Counter("movq_jobs_rejected", "Jobs refused.", ("reason",), registry=self.registry)
+        self.listeners = Gauge("movq_event_listeners", "Open streams of events.", registry=self.registry)
         self._queue_depth = self._gauge("movq_queue_depth", "Images waiting for a worker.")
         self._in_flight = self._gauge("movq_jobs_in_flight", "Jobs that workers hold.")
         self._workers = self._gauge("movq_workers", "Workers heard from lately.")
-        self._redis_up = self._gauge("movq_redis_up", "1 when Redis answered this scrape.")
+        self._redis_up = Gauge("movq_redis_up", "1 when Redis answered this scrape.", registry=self.registry)
 
     def _gauge(self, name: str, meaning: str) -> Gauge:
-        return Gauge(name, meaning, registry=self.registry)
+        return Gauge(name, meaning, ("model",), registry=self.registry)
 
-    async def scrape(self, jobs: JobStore, model: str) -> bytes:
+    async def scrape(self, jobs: JobStore, models: Sequence[str]) -> bytes:
         """The exposition text. When Redis is away, what it would tell is NaN and `movq_redis_up` is 0."""
         try:
-            load, workers = await jobs.load(model), await jobs.workers(model)
+            for model in models:
+                await self._read(jobs, model)
         except QueueUnavailable:
             self._redis_up.set(0)
-            for gauge in (self._queue_depth, self._in_flight, self._workers):
-                gauge.set(math.nan)
+            for model in models:
+                for gauge in (self._queue_depth, self._in_flight, self._workers):
+                    gauge.labels(model).set(math.nan)
         else:
             self._redis_up.set(1)
-            self._queue_depth.set(load.queued_images)
-            self._in_flight.set(load.running_jobs)
-            self._workers.set(workers)
         return generate_latest(self.registry)
+
+    async def _read(self, jobs: JobStore, model: str) -> None:
+        load, workers = await jobs.load(model), await jobs.workers(model)
+        self._queue_depth.labels(model).set(load.queued_images)
+        self._in_flight.labels(model).set(load.running_jobs)
+        self._workers.labels(model).set(workers)

@@ -5,16 +5,18 @@
 | InvalidRequest, InvalidImage       | 422                       |
 | ImageTooLarge                      | 413                       |
 | JobNotFound, BlobNotFound          | 404                       |
-| QueueFull                          | 429 with Retry-After      |
+| IdempotencyConflict                | 422                       |
+| QueueFull, TooManyRequests         | 429 with Retry-After      |
 | QueueUnavailable                   | 503 with Retry-After      |
 | JobFailed                          | 500, says why the job did |
 | anything else                      | 500, says nothing; logged |
+
+On the routes of OpenAI's shape a problem has one member more, `error`, which is what OpenAI's clients read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from http.client import responses as phrases
 from typing import Any
 
@@ -26,6 +28,7 @@ from starlette.exceptions import HTTPException
 
 from movq_core.errors import (
     BlobNotFound,
+    IdempotencyConflict,
     ImageTooLarge,
     InvalidImage,
     InvalidRequest,
@@ -34,12 +37,15 @@ from movq_core.errors import (
     MovqError,
     QueueFull,
     QueueUnavailable,
+    TooManyRequests,
 )
+from service.bodies import InvalidBody, media_type_of
 
 MEDIA_TYPE = "application/problem+json"
 OUTAGE_RETRY_S = 5
 MAX_ERRORS = 20  # a body can have as many as it has values
 MAX_NAME = 60
+OPENAI_PATHS = ("/v1/images/generations", "/v1/images/edits")
 REQUEST_ID_HEADER = "X-Request-Id"
 REQUEST_ID_KEY = "movq.request_id"  # in the ASGI scope
 
@@ -49,18 +55,22 @@ _STATUS: tuple[tuple[type[MovqError], int, str], ...] = (  # a subclass stands a
     (InvalidRequest, 422, "invalid_request"),
     (BlobNotFound, 404, "not_found"),
     (JobNotFound, 404, "job_not_found"),
+    (IdempotencyConflict, 422, "idempotency_conflict"),
     (QueueFull, 429, "queue_full"),
+    (TooManyRequests, 429, "too_many_requests"),
     (QueueUnavailable, 503, "queue_unavailable"),
     (JobFailed, 500, "job_failed"),
 )
 _CODE = {
     400: "bad_request",
+    401: "unauthorized",
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
     409: "job_cancelled",
     413: "too_large",
     415: "unsupported_media_type",
+    504: "not_finished",
 }
 _INTERNAL = "Something went wrong on our side; it was logged under this request's id."
 
@@ -72,8 +82,20 @@ class FieldProblem(BaseModel):
     detail: str
 
 
+class OpenAIError(BaseModel):
+    """What OpenAI's clients read of an error."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str
+
+
 class Problem(BaseModel):
-    """RFC 9457; `code` is a stable name to branch on, `detail` a sentence for a person."""
+    """RFC 9457; `code` is a stable name to branch on, `detail` a sentence for a person.
+
+    `error` stands there on the routes of OpenAI's shape only.
+    """
 
     type: str = "about:blank"
     title: str
@@ -81,6 +103,7 @@ class Problem(BaseModel):
     code: str
     detail: str
     errors: list[FieldProblem] | None = None
+    error: OpenAIError | None = None
 
 
 def problem(
@@ -90,14 +113,16 @@ def problem(
     *,
     errors: Sequence[FieldProblem] | None = None,
     headers: Mapping[str, str] | None = None,
+    path: str = "",
 ) -> JSONResponse:
-    """The answer that says `detail`."""
+    """The answer that says `detail`; `path` is the request's."""
     body = Problem(
         title=phrases.get(status, "Client Closed Request"),
         status=status,
         code=code,
         detail=detail,
         errors=list(errors) if errors else None,
+        error=_openai_error(status, code, detail, errors or ()) if path in OPENAI_PATHS else None,
     )
     return JSONResponse(
         body.model_dump(exclude_none=True),
@@ -107,22 +132,17 @@ def problem(
     )
 
 
-def http_problem(error: HTTPException) -> JSONResponse:
+def _openai_error(status: int, code: str, detail: str, errors: Sequence[FieldProblem]) -> OpenAIError:
+    kinds = {401: "authentication_error", 429: "rate_limit_error"}
+    kind = "server_error" if status >= 500 else kinds.get(status, "invalid_request_error")
+    param = errors[0].pointer.removeprefix("/") if errors else None
+    return OpenAIError(message=detail, type=kind, param=param, code=code)
+
+
+def http_problem(error: HTTPException, path: str = "") -> JSONResponse:
     """The answer to an error that speaks HTTP already."""
     code = _CODE.get(error.status_code, "error")
-    return problem(error.status_code, code, str(error.detail), headers=error.headers)
-
-
-def declare(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route that may answer with these problems."""
-    schema = Problem.model_json_schema()
-    return {
-        status: {
-            "description": HTTPStatus(status).phrase,
-            "content": {MEDIA_TYPE: {"schema": schema}},
-        }
-        for status in statuses
-    }
+    return problem(error.status_code, code, str(error.detail), headers=error.headers, path=path)
 
 
 def install(app: FastAPI) -> None:
@@ -133,15 +153,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-async def _on_movq_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_movq_error(request: Request, error: Exception) -> JSONResponse:
     for kind, status, code in _STATUS:
         if isinstance(error, kind):
-            return problem(status, code, str(error), headers=_retry_after(error))
-    return problem(500, "internal", _INTERNAL)
+            headers = _retry_after(error)
+            return problem(status, code, str(error), headers=headers, path=request.url.path)
+    return problem(500, "internal", _INTERNAL, path=request.url.path)
 
 
 def _retry_after(error: Exception) -> dict[str, str]:
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | TooManyRequests):
         return {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, QueueUnavailable):
         return {"Retry-After": str(OUTAGE_RETRY_S)}
@@ -152,7 +173,7 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.detail == phrases.get(error.status_code):  # Starlette's own, which says too little
         error = HTTPException(error.status_code, _plain_words(request, error), headers=error.headers)
-    return http_problem(error)
+    return http_problem(error, request.url.path)
 
 
 def _plain_words(request: Request, error: HTTPException) -> str:
@@ -178,14 +199,16 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     if _body_was_not_json(request, found):
-        return problem(415, _CODE[415], "Send a JSON body with `content-type: application/json`.")
-    errors = [_field_problem(item, _known_fields(request)) for item in found[:MAX_ERRORS]]
+        detail = "Send a JSON body with `content-type: application/json`."
+        return problem(415, _CODE[415], detail, path=request.url.path)
+    known = error.fields if isinstance(error, InvalidBody) else _known_fields(request)
+    errors = [_field_problem(item, known) for item in found[:MAX_ERRORS]]
     detail = " ".join(item.detail for item in errors[:3])
-    return problem(422, "invalid_request", detail, errors=errors)
+    return problem(422, "invalid_request", detail, errors=errors, path=request.url.path)
 
 
 def _body_was_not_json(request: Request, found: Sequence[Any]) -> bool:
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    declared = media_type_of(request)
     is_json = declared == "application/json" or declared.endswith("+json")
     return not is_json and any(tuple(item["loc"]) == ("body",) for item in found)
 

@@ -1,27 +1,77 @@
-"""Schemas: the JSON that callers send and get."""
+"""Schemas: what callers send, as JSON, as a form's fields or in the query."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+import ipaddress
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from movq_core.manifest import Manifest
-from movq_core.params import SamplingParams
-from movq_core.protocol import (
-    DecodeRequest,
-    EncodeRequest,
-    Fidelity,
-    GenerateRequest,
-    ImageFormat,
-    JobKind,
-    ReconstructRequest,
-    Request,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    UrlConstraints,
+    WithJsonSchema,
+    field_validator,
 )
-from service.job import Job, Status
+
+from movq_core.params import MAX_SEED, SamplingParams
+from movq_core.protocol import ImageFormat, Priority, Tiling
+from service.job import Status
+from service.settings import MAX_WAIT_S
 
 MAX_IMAGES_PER_REQUEST = 4
+MAX_JOBS_LISTED = 100
+MAX_BOXES = 64
+MAX_SIDE = 2**16
+DAY_S = 24 * 3600
+_MODEL_NAME = Field(default=None, max_length=64, description="which bundle; the first one by default")
+
+
+def _public_host(url: HttpUrl) -> HttpUrl:
+    """Raises ValueError for a host that is plainly not a public one.
+
+    Names are looked up when the webhook is sent, and their addresses are checked then.
+    """
+    host = (url.host or "").strip("[]").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        raise ValueError(f"{host} is not a public host; a webhook goes to a public https address")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return url
+    if not address.is_global or address.is_multicast:
+        raise ValueError(f"{host} is a private address; a webhook goes to a public https address")
+    return url
+
+
+WebhookUrl = Annotated[
+    HttpUrl,
+    UrlConstraints(max_length=2048, allowed_schemes=["https"]),
+    AfterValidator(_public_host),
+    WithJsonSchema({"type": "string", "format": "uri", "pattern": "^https://", "maxLength": 2048}),
+]
+
+
+class JobChoices(BaseModel):
+    """How the job is treated, whatever it does."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str | None = _MODEL_NAME
+    priority: Priority = Field(default=Priority.NORMAL, description="which of the model's queues it waits in")
+    deadline_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=DAY_S,
+        allow_inf_nan=False,
+        description="seconds within which it must have ended",
+    )
+    webhook_url: WebhookUrl | None = Field(
+        default=None, description="told of its end: https, at a public address"
+    )
 
 
 def _without_sampling_defaults(schema: dict[str, Any]) -> None:
@@ -30,8 +80,8 @@ def _without_sampling_defaults(schema: dict[str, Any]) -> None:
         schema["properties"][name].pop("default", None)
 
 
-class GenerationBody(SamplingParams):
-    """Body of a generation. What is left out is chosen by the model; a missing seed is drawn."""
+class GenerationFields(JobChoices, SamplingParams):
+    """What is left out is chosen by the model; a missing seed is drawn."""
 
     model_config = ConfigDict(json_schema_extra=_without_sampling_defaults)
 
@@ -41,142 +91,183 @@ class GenerationBody(SamplingParams):
     format: ImageFormat = ImageFormat.PNG
 
 
-class JobTimings(BaseModel):
-    """Seconds. `queued_s`: accepted -> a worker took it; the next three inside the worker."""
-
-    queued_s: float | None = None
-    waited_s: float | None = None
-    ran_s: float | None = None
-    encoded_s: float | None = None
-    total_s: float | None = None
+def _with_an_example(schema: dict[str, Any]) -> None:
+    _without_sampling_defaults(schema)
+    schema["examples"] = [{"class_id": 0, "steps": 8, "seed": 7, "num_images": 2}]
 
 
-class JobDocument(BaseModel):
-    """The one envelope of every job. `position`: 1 is next, null once a worker has it."""
-
-    id: str
-    kind: JobKind
-    status: Status
-    position: int | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    request: dict[str, Any]
-    seeds: list[int]
-    images: list[str]
-    height: int | None
-    width: int | None
-    fidelity: Fidelity | None
-    error: str | None
-    timings: JobTimings
-    links: dict[str, str]
+_NUMBERS = (
+    "class_id", "num_images", "steps", "seed", "temperature", "choice_temperature", "guidance_scale", "top_k",
+    "deadline_s",
+)  # fmt: skip
 
 
-class ModelDocument(BaseModel):
-    """A model that is served; one without a prior has every task but `generate`."""
-
-    name: str
-    tasks: list[JobKind]
-    image_size: int
-    downsampling_factor: int
-    code_channels: int
-    codebook_size: int
-    num_classes: int
-    sampling: SamplingParams
-    limits: dict[str, int]
-    links: dict[str, str]
+def _a_number(value: Any) -> Any:
+    """JSON has numbers; `"12"` and `true` are none (a form's fields are text, and are read as numbers)."""
+    if isinstance(value, str | bool):
+        raise ValueError("input should be a number, without quotes")  # noqa: TRY004 - pydantic wants it
+    return value
 
 
-class ModelList(BaseModel):
-    models: list[ModelDocument]
+class GenerationBody(GenerationFields):
+    """Body of a generation. What is left out is chosen by the model; a missing seed is drawn."""
+
+    model_config = ConfigDict(json_schema_extra=_with_an_example)
+
+    @field_validator(*_NUMBERS, mode="before")
+    @classmethod
+    def _exact(cls, value: Any) -> Any:
+        return _a_number(value)
 
 
-class ClassDocument(BaseModel):
-    id: int
-    name: str
+Edges = tuple[int, int, int, int]  # left, top, right, bottom
 
 
-class ClassList(BaseModel):
-    model: str
-    classes: list[ClassDocument]
+def _edges(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = value.split(",")
+    if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdecimal() for part in parts):
+        raise ValueError("give four numbers of pixels: left,top,right,bottom")
+    return tuple(int(part) for part in parts)
 
 
-def blob_link(key: str) -> str:
-    """Where the bytes under `key` are read: the folder in the key chooses the resource."""
-    return f"/v1/{key}"
+def _a_box(edges: Edges) -> Edges:
+    left, top, right, bottom = edges
+    if left >= right or top >= bottom:
+        raise ValueError("left must be less than right, and top less than bottom")
+    return edges
 
 
-def job_link(job_id: str) -> str:
-    return f"/v1/jobs/{job_id}"
+def _some(edges: Edges) -> Edges:
+    if not any(edges):
+        raise ValueError("expand by a pixel at least, on one side")
+    return edges
 
 
-def job_document(job: Job, manifest: Manifest) -> JobDocument:
-    """The envelope of `job` as it stands."""
-    output = job.output
-    links = {"self": job_link(job.id)}
-    if output and output.codes_key:
-        links["codes"] = blob_link(output.codes_key)
-    return JobDocument(
-        id=job.id,
-        kind=job.kind,
-        status=job.status,
-        position=job.position,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        request=_request_document(job.request, manifest),
-        seeds=output.seeds if output else [],
-        images=[blob_link(key) for key in output.image_keys] if output else [],
-        height=output.height if output else None,
-        width=output.width if output else None,
-        fidelity=output.fidelity if output else None,
-        error=job.error,
-        timings=_timings(job),
-        links=links,
+_PATTERN = r"^\d{1,5},\d{1,5},\d{1,5},\d{1,5}$"
+_Side = Annotated[int, Field(ge=0, lt=MAX_SIDE)]
+_Edges = tuple[_Side, _Side, _Side, _Side]
+Box = Annotated[
+    _Edges,
+    BeforeValidator(_edges),
+    AfterValidator(_a_box),
+    WithJsonSchema({"type": "string", "pattern": _PATTERN, "examples": ["8,8,40,40"]}),
+]
+Expand = Annotated[
+    _Edges,
+    BeforeValidator(_edges),
+    AfterValidator(_some),
+    WithJsonSchema({"type": "string", "pattern": _PATTERN, "examples": ["0,0,32,0"]}),
+]
+
+
+class EditFields(GenerationFields):
+    """Fields of an edit's form beside its files, `image` and `mask`."""
+
+    box: list[Box] = Field(
+        default=[], max_length=MAX_BOXES, description="left,top,right,bottom in pixels; may be repeated"
+    )
+    expand: Expand | None = Field(
+        default=None, description="left,top,right,bottom: pixels to add around the image and to fill"
+    )
+    strength: float = Field(
+        default=1.0, gt=0.0, le=1.0, allow_inf_nan=False, description="share of the codes that is made anew"
+    )
+    feather_px: int = Field(default=8, ge=0, le=256, description="pixels over which the seam fades")
+
+
+class ShortQuery(BaseModel):
+    """Query of the short face."""
+
+    wait: float | None = Field(
+        default=None, ge=0, le=MAX_WAIT_S, allow_inf_nan=False,
+        description="seconds to wait for the result before answering 202",
+    )  # fmt: skip
+
+
+class WatchedQuery(BaseModel):
+    """Query of a `POST /v1/...` that starts a job."""
+
+    watched: bool = Field(
+        default=False,
+        description="somebody is about to listen to the job's events: keep them from the first on",
     )
 
 
-def _request_document(request: Request, manifest: Manifest) -> dict[str, Any]:
-    """What to send again to get the same."""
-    match request:
-        case GenerateRequest():
-            return {
-                "class_id": request.class_id,
-                "class_name": _class_name(request.class_id, manifest),
-                "num_images": request.num_images,
-                **request.sampling.model_dump(mode="json"),
-                "format": request.format.value,
-            }
-        case ReconstructRequest():
-            return {
-                "image": blob_link(request.image_key),
-                "format": request.format.value,
-                "tiling": request.tiling.value,
-            }
-        case EncodeRequest():
-            return {"image": blob_link(request.image_key), "tiling": request.tiling.value}
-        case DecodeRequest():
-            return {
-                "codes": blob_link(request.codes_key),
-                "format": request.format.value,
-                "tiling": request.tiling.value,
-            }
+class TilingQuery(JobChoices):
+    tiling: Tiling = Tiling.TILES
 
 
-def _class_name(class_id: int | None, manifest: Manifest) -> str | None:
-    if class_id is None or class_id >= len(manifest.labels):
-        return None
-    return manifest.labels[class_id]
+class EncodeQuery(ShortQuery, TilingQuery):
+    """Query of `/encode`."""
 
 
-def _timings(job: Job) -> JobTimings:
-    inside = job.output.timings.model_dump() if job.output else {}
-    return JobTimings(
-        queued_s=_between(job.created_at, job.started_at),
-        total_s=_between(job.created_at, job.finished_at),
-        **inside,
-    )
+class EncodingQuery(WatchedQuery, TilingQuery):
+    """Query of `/v1/encodings`."""
 
 
-def _between(start: datetime, end: datetime | None) -> float | None:
-    return round((end - start).total_seconds(), 4) if end else None
+class ImageQuery(ShortQuery, TilingQuery):
+    """Query of `/reconstruct` and `/decode`."""
+
+    format: ImageFormat | None = None
+
+
+class ImageJobQuery(WatchedQuery, TilingQuery):
+    """Query of `/v1/reconstructions` and `/v1/decodings`."""
+
+    format: ImageFormat = ImageFormat.PNG
+
+
+class JobsQuery(BaseModel):
+    """Query of the list of jobs."""
+
+    limit: int = Field(default=20, ge=1, le=MAX_JOBS_LISTED)
+    status: Status | None = None
+
+
+class SessionBody(BaseModel):
+    """Body of `POST /v1/session`."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    key: str = Field(min_length=1, max_length=256)
+
+
+class OpenAIFields(BaseModel):
+    """What OpenAI's two image routes share. The last ones are taken and change nothing here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    prompt: str = Field(min_length=1, max_length=4000, description="names a class, by name or id")
+    model: str | None = _MODEL_NAME
+    n: int = Field(default=1, ge=1, le=MAX_IMAGES_PER_REQUEST)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    response_format: Literal["url", "b64_json"] = "url"
+    output_format: ImageFormat = ImageFormat.PNG
+
+    size: str | None = Field(default=None, max_length=32, description="ignored: a model has one size")
+    quality: str | None = Field(default=None, max_length=32, description="ignored")
+    background: str | None = Field(default=None, max_length=32, description="ignored")
+    output_compression: int | None = Field(default=None, ge=0, le=100, description="ignored")
+    user: str | None = Field(default=None, max_length=256, description="ignored")
+
+
+class OpenAIGeneration(OpenAIFields):
+    """Body of OpenAI's image generation."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "0", "n": 1, "seed": 7}]})
+
+    style: str | None = Field(default=None, max_length=32, description="ignored")
+    moderation: str | None = Field(default=None, max_length=32, description="ignored")
+
+    @field_validator("n", "seed", "output_compression", mode="before")
+    @classmethod
+    def _exact(cls, value: Any) -> Any:
+        return _a_number(value)
+
+
+class OpenAIEdit(OpenAIFields):
+    """Fields of OpenAI's image edit beside its files, `image` and `mask`."""
+
+    input_fidelity: str | None = Field(default=None, max_length=32, description="ignored")

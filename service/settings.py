@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import NoDecode
+
+from service.keys import Key, parse_keys
+from service.limits import parse_rate
 
 MAX_WAIT_S = 60.0
+
+_CommaSeparated = NoDecode  # in a variable: not JSON, but `one,two`
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Settings(BaseModel):
@@ -16,12 +27,18 @@ class Settings(BaseModel):
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     blobs_url: str = "data/blobs"  # a folder, or any fsspec URL; shared with the workers
-    model_dir: Path = Path("models/emoji-64")  # only its config.json and labels.json are read
+    # Bundles' folders: their config.json, labels.json and examples/ are read; the first is the default.
+    models: Annotated[tuple[Path, ...], _CommaSeparated] = (Path("models/emoji-64"),)
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
-    max_queue_images: int = Field(default=256, ge=1)  # queued and in flight together
+    api_keys: Annotated[tuple[Key, ...], _CommaSeparated] = ()  # `name:sha256`; without any, all is open
+    rate_limit: str | None = None  # requests that make a job, by key or by address: "120/minute"
+    max_open_jobs: int | None = Field(default=None, ge=1)  # queued or running, of one key
+    cors_origins: Annotated[tuple[str, ...], _CommaSeparated] = ()
+
+    max_queue_images: int = Field(default=256, ge=1)  # queued and in flight together, of one bundle
     max_upload_bytes: int = Field(default=16 * 2**20, ge=1)
     max_image_pixels: int = Field(default=16_777_216, ge=1)
     max_whole_pixels: int = Field(default=1_048_576, ge=1)  # with tiling=whole, whose memory grows with it
@@ -34,3 +51,27 @@ class Settings(BaseModel):
     failure_ttl_s: int = Field(default=24 * 3600, ge=1)
     max_retries: int = Field(default=2, ge=0)  # times a job may lose its worker and start again
     worker_silence_s: float = Field(default=15.0, gt=0)  # a worker unheard for longer is not alive
+
+    @field_validator("models", "cors_origins", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        return _split(value)
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _keys(cls, value: Any) -> Any:
+        return parse_keys(value) if isinstance(value, str) else value
+
+    @field_validator("models")
+    @classmethod
+    def _at_least_one(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if not value:
+            raise ValueError("name the folder of one bundle at least, as in models/emoji-64")
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_rate(value)
+        return value or None

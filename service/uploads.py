@@ -9,7 +9,10 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 from anyio import to_thread
@@ -30,6 +33,10 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
 @dataclass(frozen=True)
 class CleanImage:
     """`png` bytes of `height` x `width` pixels."""
@@ -40,7 +47,7 @@ class CleanImage:
 
 
 class UploadCleaner:
-    """Cleans uploads in threads of its own number, each within a time limit."""
+    """Works on uploads in threads of its own number, each within a time limit."""
 
     def __init__(self, *, max_pixels: int, timeout_s: float, threads: int) -> None:
         self._max_pixels = max_pixels
@@ -49,7 +56,11 @@ class UploadCleaner:
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def clean(self, data: bytes) -> CleanImage:
-        """Raises InvalidImage or ImageTooLarge; the sentence says what is allowed.
+        """Raises InvalidImage or ImageTooLarge; the sentence says what is allowed."""
+        return await self.run(clean_image, data, self._max_pixels)
+
+    async def run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """`work` in a thread; raises what it raises, and InvalidImage when it takes too long.
 
         A thread cannot be stopped: one that is late is left behind, and keeps its place until done.
         """
@@ -58,7 +69,7 @@ class UploadCleaner:
         try:
             with anyio.fail_after(self._timeout_s):
                 return await to_thread.run_sync(
-                    clean_image, data, self._max_pixels, limiter=self._limiter, abandon_on_cancel=True
+                    work, *arguments, limiter=self._limiter, abandon_on_cancel=True
                 )
         except TimeoutError as error:
             raise InvalidImage(f"The image could not be decoded within {self._timeout_s:g} s.") from error
@@ -66,13 +77,25 @@ class UploadCleaner:
 
 def clean_image(data: bytes, max_pixels: int) -> CleanImage:
     """Decode `data`, make it plain, and write it as PNG; raises InvalidImage or ImageTooLarge."""
+    return as_png(plain_rgb(data, max_pixels))
+
+
+def plain_rgb(data: bytes, max_pixels: int) -> Image.Image:
+    """The image in `data`: RGB, upright, in sRGB, on white. Raises InvalidImage or ImageTooLarge."""
+    with opened(data, max_pixels) as image:
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """The image in `data`, decoded; what goes wrong with it, in the block too, becomes an error of ours."""
     if not data:
         raise InvalidImage(f"The image is empty. {ALLOWED}.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image, max_pixels)
             image.load()
-            plain = _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError as error:
         raise InvalidImage(f"These bytes are not an image that we know. {ALLOWED}.") from error
     except _BOMB as error:
@@ -81,10 +104,14 @@ def clean_image(data: bytes, max_pixels: int) -> CleanImage:
         raise InvalidImage(
             f"The image is damaged or cut short, and could not be decoded. {ALLOWED}."
         ) from error
-    plain.info = {}  # the PNG writer would keep the profile
+
+
+def as_png(image: Image.Image) -> CleanImage:
+    """`image` as PNG, without metadata."""
+    image.info = {}  # the PNG writer would keep the profile
     buffer = io.BytesIO()
-    plain.save(buffer, "PNG", compress_level=1)
-    return CleanImage(buffer.getvalue(), plain.height, plain.width)
+    image.save(buffer, "PNG", compress_level=1)
+    return CleanImage(buffer.getvalue(), image.height, image.width)
 
 
 def _check(image: Image.Image, max_pixels: int) -> None:

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from movq_core.protocol import CodesDocument, EncodeRequest, Tiling
-from service.answers import JOB_RESPONSES, JSON, Wait, accepted, schema_of_upload, short_job, v1_job
-from service.context import Ctx
+from fastapi import APIRouter, Query, Response
+
+from movq_core.protocol import CodesDocument, EncodeRequest
+from service.answers import JSON, accepted, short_job, v1_job
+from service.documents import JobDocument
 from service.intake import store_upload
 from service.negotiation import negotiate
-from service.problems import declare
-from service.schemas import JobDocument
+from service.openapi import SHORT, V1_JOB, upload_body
+from service.schemas import EncodeQuery, EncodingQuery
+from service.submission import ShortCaller, V1Caller, asked_in, submission_of
 
-router = APIRouter(tags=["encode"])
+router = APIRouter(tags=["encodings"])
 
 
-@router.post(
-    "/encode",
-    response_model=CodesDocument,
-    responses=JOB_RESPONSES | declare(406, 409, 415),
-    openapi_extra=schema_of_upload(),
-)
-async def encode(http: Request, context: Ctx, tiling: Tiling = Tiling.TILES, wait: Wait = None) -> Response:
+@router.post("/encode", response_model=CodesDocument, responses=SHORT, openapi_extra=upload_body())
+async def encode(caller: ShortCaller, query: Annotated[EncodeQuery, Query()]) -> Response:
     """Encode and wait: the codes as JSON, which `/decode` takes as they are."""
-    negotiate(http, [JSON])
-    key = await store_upload(http, context, tiling)
-    job = await short_job(http, context, EncodeRequest(image_key=key, tiling=tiling), wait)
+    negotiate(caller.http, [JSON])
+    bundle = caller.model(query)
+    key = await store_upload(caller, query.tiling)
+    submission = submission_of(caller, bundle, query, asked_in(query, {"image": key}))
+    request = EncodeRequest(owner=caller.owner, image_key=key, tiling=query.tiling)
+    job = await short_job(caller, request, submission, query.wait)
     if job.output is None or job.output.codes_key is None:
-        return accepted(context, job)
-    codes = await context.read_blob(job.output.codes_key)
-    return Response(codes, media_type=JSON, headers={"X-Movq-Job-Id": job.id})
+        return accepted(caller.context, job)
+    codes = await caller.context.read_blob(job.output.codes_key, caller.owner)
+    headers = {"X-Movq-Job-Id": job.id, "Cache-Control": "no-store"}
+    return Response(codes, media_type=JSON, headers=headers)
 
 
 @router.post(
     "/v1/encodings",
     status_code=202,
     response_model=JobDocument,
-    responses=JOB_RESPONSES | declare(415),
-    openapi_extra=schema_of_upload(),
+    responses=V1_JOB,
+    openapi_extra=upload_body(),
 )
-async def create_encoding(http: Request, context: Ctx, tiling: Tiling = Tiling.TILES) -> Response:
+async def create_encoding(caller: V1Caller, query: Annotated[EncodingQuery, Query()]) -> Response:
     """Start an encoding: 202, `Location` and the job; `links.codes` names its codes."""
-    key = await store_upload(http, context, tiling)
-    return await v1_job(http, context, EncodeRequest(image_key=key, tiling=tiling))
+    bundle = caller.model(query)
+    key = await store_upload(caller, query.tiling)
+    submission = submission_of(caller, bundle, query, asked_in(query, {"image": key}), watched=query.watched)
+    request = EncodeRequest(owner=caller.owner, image_key=key, tiling=query.tiling)
+    return await v1_job(caller, request, submission)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
@@ -19,14 +20,10 @@ _POLICY = "; ".join(
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
     )
 )
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+_FRESH = {"Cache-Control": "no-cache"}  # kept, and asked for again: page and modules are of one version
 
 router = APIRouter()
 
@@ -34,9 +31,16 @@ router = APIRouter()
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
     """The playground."""
-    return FileResponse(WEB / "index.html", headers=_HEADERS)
+    return FileResponse(WEB / "index.html", headers=_FRESH | {"Content-Security-Policy": _POLICY})
+
+
+class _PageFiles(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_FRESH)
+        return response
 
 
 def static_files() -> StaticFiles:
     """What the page loads; mounted at `/static`."""
-    return StaticFiles(directory=WEB)
+    return _PageFiles(directory=WEB)

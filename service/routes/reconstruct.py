@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from movq_core.protocol import ImageFormat, ReconstructRequest, Tiling
-from service.answers import (
-    IMAGE_RESPONSES,
-    JOB_RESPONSES,
-    Wait,
-    format_of,
-    offers,
-    schema_of_upload,
-    short_image,
-    v1_job,
-)
-from service.context import Ctx
+from fastapi import APIRouter, Query, Response
+
+from movq_core.protocol import ReconstructRequest
+from service.answers import format_of, offers, short_image, v1_job
+from service.documents import JobDocument
 from service.intake import store_upload
 from service.negotiation import negotiate
-from service.problems import declare
-from service.schemas import JobDocument
+from service.openapi import SHORT_IMAGE, V1_JOB, upload_body
+from service.schemas import ImageJobQuery, ImageQuery
+from service.submission import ShortCaller, V1Caller, asked_in, submission_of
 
-router = APIRouter(tags=["reconstruct"])
+router = APIRouter(tags=["reconstructions"])
 
 
-@router.post(
-    "/reconstruct",
-    response_model=JobDocument,
-    responses=IMAGE_RESPONSES | declare(415),
-    openapi_extra=schema_of_upload(),
-)
-async def reconstruct(
-    http: Request,
-    context: Ctx,
-    format: ImageFormat | None = None,
-    tiling: Tiling = Tiling.TILES,
-    wait: Wait = None,
-) -> Response:
+@router.post("/reconstruct", response_model=JobDocument, responses=SHORT_IMAGE, openapi_extra=upload_body())
+async def reconstruct(caller: ShortCaller, query: Annotated[ImageQuery, Query()]) -> Response:
     """Reconstruct and wait: JSON with PSNR, SSIM and code size, or the image with these in headers."""
-    media_type = negotiate(http, offers(format))
-    key = await store_upload(http, context, tiling)
-    request = ReconstructRequest(image_key=key, tiling=tiling, format=format_of(media_type, format))
-    return await short_image(http, context, request, wait, media_type)
+    media_type = negotiate(caller.http, offers(query.format))
+    bundle = caller.model(query)
+    key = await store_upload(caller, query.tiling)
+    submission = submission_of(caller, bundle, query, asked_in(query, {"image": key, "as": media_type}))
+    request = ReconstructRequest(
+        owner=caller.owner, image_key=key, tiling=query.tiling, format=format_of(media_type, query.format)
+    )
+    return await short_image(caller, request, submission, query.wait, media_type)
 
 
 @router.post(
     "/v1/reconstructions",
     status_code=202,
     response_model=JobDocument,
-    responses=JOB_RESPONSES | declare(415),
-    openapi_extra=schema_of_upload(),
+    responses=V1_JOB,
+    openapi_extra=upload_body(),
 )
-async def create_reconstruction(
-    http: Request, context: Ctx, format: ImageFormat = ImageFormat.PNG, tiling: Tiling = Tiling.TILES
-) -> Response:
+async def create_reconstruction(caller: V1Caller, query: Annotated[ImageJobQuery, Query()]) -> Response:
     """Start a reconstruction: 202, `Location` and the job. `Prefer: wait=N` waits for it."""
-    key = await store_upload(http, context, tiling)
-    return await v1_job(http, context, ReconstructRequest(image_key=key, tiling=tiling, format=format))
+    bundle = caller.model(query)
+    key = await store_upload(caller, query.tiling)
+    submission = submission_of(caller, bundle, query, asked_in(query, {"image": key}), watched=query.watched)
+    request = ReconstructRequest(owner=caller.owner, image_key=key, tiling=query.tiling, format=query.format)
+    return await v1_job(caller, request, submission)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from movq_core.blobs import BlobStore
 from movq_core.config import MASKGIT_PRESETS, MOVQ_PRESETS
-from movq_core.manifest import Manifest
+from movq_core.manifest import Manifest, write_manifest
 from movq_core.params import SamplingParams
 from service.app import create_app
+from service.catalog import Catalog
+from service.events import JobEvents
 from service.jobs import JobStore
 from service.settings import Settings
 from tests.service.serving import serving
@@ -33,6 +38,8 @@ LABELS = (
     "weather",
 )
 
+Serve = Callable[..., httpx.Client]
+
 
 @pytest.fixture
 def manifest() -> Manifest:
@@ -46,8 +53,18 @@ def manifest() -> Manifest:
 
 
 @pytest.fixture
-def settings(redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(redis_url=redis_url, blobs_url=str(tmp_path / "blobs"), max_queue_images=16)
+def bundle(manifest: Manifest, tmp_path: Path) -> Path:
+    """Folder of the bundle that is served."""
+    folder = tmp_path / "bundle"
+    write_manifest(manifest, folder)
+    return folder
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path, bundle: Path) -> Settings:
+    return Settings(
+        redis_url=redis_url, blobs_url=str(tmp_path / "blobs"), models=(bundle,), max_queue_images=16
+    )
 
 
 @pytest.fixture
@@ -55,9 +72,15 @@ def blobs(settings: Settings) -> BlobStore:
     return BlobStore(settings.blobs_url)
 
 
+def app_of(settings: Settings) -> FastAPI:
+    """The app, wired as `__main__` does it."""
+    blobs, catalog = BlobStore(settings.blobs_url), Catalog(settings.models)
+    return create_app(settings, JobStore(settings), JobEvents(settings), blobs, catalog)
+
+
 @pytest.fixture
-def base_url(settings: Settings, blobs: BlobStore, manifest: Manifest) -> Iterator[str]:
-    with serving(create_app(settings, JobStore(settings), blobs, manifest)) as url:
+def base_url(settings: Settings) -> Iterator[str]:
+    with serving(app_of(settings)) as url:
         yield url
 
 
@@ -65,6 +88,19 @@ def base_url(settings: Settings, blobs: BlobStore, manifest: Manifest) -> Iterat
 def client(base_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=base_url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def serve(settings: Settings) -> Iterator[Serve]:
+    """Serves with other settings: `serve(api_keys=...)` is a client of that service."""
+    with ExitStack() as stack:
+
+        def start(**changes: Any) -> httpx.Client:
+            changed = Settings.model_validate({**dict(settings), **changes})
+            url = stack.enter_context(serving(app_of(changed)))
+            return stack.enter_context(httpx.Client(base_url=url, timeout=30))
+
+        yield start
 
 
 @pytest.fixture

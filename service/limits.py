@@ -1,0 +1,62 @@
+"""RateLimit: how many jobs a key, or an address, may ask for in a time; counted in Redis for all services."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import cast
+
+from limits import RateLimitItem, parse
+from limits.aio.storage import RedisStorage
+from limits.aio.storage.redis.redispy import RedispyBridge
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import StorageError
+
+from movq_core.errors import QueueUnavailable, TooManyRequests
+
+SOCKET_TIMEOUT_S = 5.0
+_PREFIX = "movq:rate"
+
+
+def parse_rate(text: str) -> RateLimitItem:
+    """`120/minute`; raises ValueError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no rate; say how many in which time, as in 120/minute") from error
+
+
+class RateLimit:
+    """A moving window: never more than the rate's number within any of its times."""
+
+    def __init__(self, rate: str, redis_url: str) -> None:
+        self._rate = parse_rate(rate)
+        self._storage = RedisStorage(
+            f"async+{redis_url}",
+            wrap_exceptions=True,
+            implementation="redispy",
+            key_prefix=_PREFIX,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=SOCKET_TIMEOUT_S,
+        )
+        self._window = MovingWindowRateLimiter(self._storage)
+
+    async def count(self, who: str) -> None:
+        """Count a request of `who`; raises TooManyRequests, or QueueUnavailable when Redis is away."""
+        try:
+            if await self._window.hit(self._rate, who):
+                return
+            free_at = (await self._window.get_window_stats(self._rate, who)).reset_time
+        except StorageError as error:
+            raise QueueUnavailable(
+                "The rate of requests cannot be counted now. Try again shortly."
+            ) from error
+        raise TooManyRequests(
+            f"You have asked for too much: {self._rate.amount} requests are allowed "
+            f"per {self._rate.get_expiry()} s.",
+            retry_after_s=max(1, math.ceil(free_at - time.time())),
+        )
+
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        await cast(RedispyBridge, self._storage.bridge).storage.aclose()
