@@ -49,11 +49,19 @@ class Shop:
         self.redis = Redis.from_url(url)
         self.queue = Queue(queue_name("tiny", Priority.NORMAL), connection=self.redis, serializer="json")
 
-    def submit(self, request: GenerateRequest | None = None, *, retries: int = 2, **options: object) -> str:
+    def submit(
+        self,
+        request: GenerateRequest | None = None,
+        *,
+        retries: int = 2,
+        priority: Priority = Priority.NORMAL,
+        **options: object,
+    ) -> str:
         request = request or GenerateRequest()
         function = str(options.pop("function", request.kind.function))
         kwargs = options.pop("kwargs", {"request": request.model_dump(mode="json")})
-        job = self.queue.enqueue_call(
+        queue = Queue(queue_name("tiny", priority), connection=self.redis, serializer="json")
+        job = queue.enqueue_call(
             function,
             kwargs=kwargs,
             timeout=options.pop("timeout", 60),
