@@ -12,7 +12,7 @@ import json
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +80,7 @@ class JobEvents:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._redis.aclose()
 
-    async def watch(self, job_id: str, after: str | None = None) -> AsyncIterator[JobEvent]:
+    async def watch(self, job_id: str, after: str | None = None) -> AsyncGenerator[JobEvent, None]:
         """What has happened to the job after the event `after`, and what happens from now on, until `done`.
 
         Without `after`, and after an id that is none of ours, from the beginning. A job that is over has
