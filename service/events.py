@@ -62,7 +62,6 @@ class JobEvents:
                 timeout=None,  # a crowd of listeners waits for its turn
                 socket_timeout=SOCKET_TIMEOUT_S,
                 socket_connect_timeout=SOCKET_TIMEOUT_S,
-                socket_keepalive=True,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
             )
