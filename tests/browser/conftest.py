@@ -17,9 +17,10 @@ from skimage import data
 
 from tests.browser.visitor import Visitor
 from tests.end_to_end.conftest import launch, tiny_bundle
-from tests.service.conftest import base_url, blobs, manifest, settings, worker
+from tests.service.conftest import base_url, blobs, bundle, manifest, settings, worker
+from tests.service.standin import StandIn
 
-__all__ = ["base_url", "blobs", "launch", "manifest", "settings", "tiny_bundle", "worker"]
+__all__ = ["base_url", "blobs", "bundle", "launch", "manifest", "settings", "tiny_bundle", "worker"]
 
 CHROMIUM = shutil.which("chromium")
 DESKTOP = {"width": 1280, "height": 900}
@@ -64,8 +65,8 @@ def visit(browser: Browser, shots: Path) -> Iterator[Callable[..., Visitor]]:
 
 
 @pytest.fixture
-def visitor(visit: Callable[..., Visitor], base_url: str) -> Visitor:
-    """One at a desk, before the service's own page, which has loaded."""
+def visitor(visit: Callable[..., Visitor], base_url: str, worker: StandIn) -> Visitor:
+    """One at a desk, before a page that has loaded, of a service with a worker."""
     visitor = visit(base_url)
     visitor.arrive()
     return visitor

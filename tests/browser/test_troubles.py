@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from movq_core.blobs import BlobStore
+from movq_core.manifest import Manifest
 from service.settings import Settings
 from tests.browser.visitor import SLOW_MS, Visitor
 from tests.end_to_end.stack import Stack, until
@@ -19,7 +21,7 @@ RECOVERED_MS = 60_000
 
 def test_a_wrong_field(visitor: Visitor, worker: StandIn) -> None:
     visitor.mode.get_by_text("Sampling").click()
-    seed = visitor.page.get_by_label("Seed", exact=True)
+    seed = visitor.mode.get_by_label("Seed", exact=True)
     seed.fill("-5")
     visitor.button("Generate").click()
     problem = visitor.page.locator("#generate-seed-problem")
@@ -43,7 +45,11 @@ def test_a_job_that_failed(visitor: Visitor, worker: StandIn) -> None:
     expect(visitor.error).to_be_hidden()
 
 
-def test_no_worker_listens(visitor: Visitor, settings: Settings, blobs, manifest) -> None:
+def test_no_worker_listens(
+    visit: Callable[..., Visitor], base_url: str, settings: Settings, blobs: BlobStore, manifest: Manifest
+) -> None:
+    visitor = visit(base_url)
+    visitor.arrive()
     expect(visitor.page.locator("#health")).to_have_attribute("data-state", "away", timeout=SLOW_MS)
     visitor.start(1)
     expect(visitor.note).to_contain_text("Next in the queue")
