@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, Retrying
 from movq_client import verbs
 from movq_client.calls import Call
 from movq_client.errors import raise_for, unreachable
-from movq_client.events import SILENCE_S, Event, Listening, Message, StreamCut, message_of
+from movq_client.events import SILENCE_S, Event, Listening, Message, StreamCut
 from movq_client.retries import Retries
 from movq_client.verbs import Pause, Verb
 
@@ -78,7 +78,7 @@ class Connection:
                     source.response.read()
                     raise_for(source.response)
                 for sse in source.iter_sse():
-                    if message := message_of(sse):
+                    if message := listening.message(sse):
                         yield message
                         if message.type == "done":
                             return
@@ -142,7 +142,7 @@ class AsyncConnection:
                     await source.response.aread()
                     raise_for(source.response)
                 async for sse in source.aiter_sse():
-                    if message := message_of(sse):
+                    if message := listening.message(sse):
                         yield message
                         if message.type == "done":
                             return

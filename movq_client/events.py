@@ -24,10 +24,10 @@ _TOLD = ("position", "estimated_wait_s", "index", "step", "known")
 class Event:
     """One piece of news of a job.
 
-    `type`: queued (`position`, `estimated_wait_s`), started, step, preview, image, and done at the end.
+    `type`: queued (`position`, `estimated_wait_s`), started, step, preview, and done at the end.
     `progress`: 0 to 1, as far as is known. `known`: share of the codes that are settled. `preview`: image
-    `index` of the job on its way, transparent where its codes are not settled. With `done` comes the `job`,
-    and its `images` when it made any.
+    `index` of the job on its way, RGBA, transparent where its codes are not settled. With `done` comes the
+    `job`, and its `images` when it was to make some.
     """
 
     type: str
@@ -83,9 +83,18 @@ class Listening:
     def headers(self) -> dict[str, str]:
         return {"Last-Event-ID": self.last_id} if self.last_id else {}
 
+    def message(self, sse: ServerSentEvent) -> Message | None:
+        """The message that was sent, if it is a new one.
+
+        It is not when it has no id of its own: comments, and `image`, whose pictures come with `done`.
+        """
+        if not sse.data or sse.id in ("", self.last_id):
+            return None
+        return Message(sse.id, sse.event, json.loads(sse.data))
+
     def event(self, message: Message, preview: PIL.Image.Image | None, images: list[Image] | None) -> Event:
         """What the caller is told; `message` is seen with it. Progress stands until there is news of it."""
-        self.last_id, self.fruitless = message.id or self.last_id, 0
+        self.last_id, self.fruitless = message.id, 0
         data, job = message.data, message.job
         if message.type == "step":
             self.progress = data["taken"] / data["steps"]
@@ -103,8 +112,3 @@ class Listening:
     def _count(self, state: RetryCallState) -> None:
         self.fruitless += 1
         state.attempt_number = self.fruitless
-
-
-def message_of(sse: ServerSentEvent) -> Message | None:
-    """The message that was sent; None for what only keeps the connection awake."""
-    return Message(sse.id, sse.event, json.loads(sse.data)) if sse.data else None

@@ -132,7 +132,7 @@ def event(listening: Listening, message: Message) -> Verb[Event]:
     """What a message says, with the preview or the images that it links to."""
     preview, made = None, None
     if listening.previews and message.preview_link:
-        preview = opened((yield calls.blob(message.preview_link)).content)
+        preview = opened((yield calls.blob(message.preview_link)).content).convert("RGBA")
     if (job := message.job) and job.status == "succeeded" and job.kind in ("generate", "edit"):
         made = yield from images(job)
     return listening.event(message, preview, made)

@@ -12,9 +12,9 @@ from anyio.from_thread import start_blocking_portal
 
 from movq_client import AsyncClient, Client
 from tests.movq_client.blocking import Blocking
-from tests.service.conftest import base_url, blobs, manifest, settings, worker
+from tests.service.conftest import base_url, blobs, bundle, manifest, settings, worker
 
-__all__ = ["base_url", "blobs", "manifest", "settings", "worker"]
+__all__ = ["base_url", "blobs", "bundle", "manifest", "settings", "worker"]
 
 
 class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
