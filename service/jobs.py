@@ -1,8 +1,8 @@
 """JobStore: RQ's own job records, created, read, listed, awaited and cancelled.
 
-It and `events` alone know Redis and RQ. There is no second job table: what the service needs beyond RQ's
-fields stands beside them in the job's hash (`images`, and where set `owner`, `deadline_s`, `deadline_at`,
-`webhook_url`, `progress`); a job's model and priority are told by its queue's name.
+It, `rq_records` and `events` alone know Redis and RQ. There is no second job table: what the service needs
+beyond RQ's fields stands beside them in the job's hash (`images`, and where set `owner`, `deadline_s`,
+`deadline_at`, `webhook_url`, `progress`); a job's model and priority are told by its queue's name.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 import redis
@@ -29,29 +26,30 @@ from rq.command import send_stop_execution_command
 from rq.exceptions import InvalidJobOperation
 from rq.job import Job as RQJob
 from rq.job import JobStatus
-from rq.registry import CanceledJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.registry import CanceledJobRegistry
 from rq.results import Result
 from rq.utils import now, str_to_date, utcformat
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from movq_core.errors import IdempotencyConflict, JobNotFound, QueueUnavailable, TooManyRequests
-from movq_core.protocol import Priority, Request, parse_queue_name, queue_name
+from movq_core.protocol import Priority, Request, queue_name
 from service.admission import Admission, Count, Load
-from service.failures import failure_sentence
-from service.job import (
-    Job,
-    Status,
-    Submission,
-    Submitted,
-    images_of,
-    output_of,
-    request_of,
-    status_of,
-)
+from service.job import Job, Status, Submission, Submitted, images_of
 from service.queue_scripts import CANCEL, ENQUEUE, LOAD
+from service.rq_records import (
+    SERIALIZER,
+    Keys,
+    Record,
+    job_of,
+    moment,
+    queue_key,
+    record_of,
+    result_of,
+    results_key,
+    succeeded,
+)
 from service.settings import Settings
 
-SERIALIZER = "json"  # never pickle: it runs code for whoever can write to Redis
 SOCKET_TIMEOUT_S = 5.0
 WAIT_SLICE_S = 1.0  # a cancelled job writes no result, so its status is read again this often
 OUTAGE_PAUSE_S = 0.5
@@ -65,51 +63,6 @@ RATE_JOBS = 64
 LOAD_KEPT_S = 1.0  # an estimated wait goes by a load that is no older
 SUBMITTER_WATCHES_S = 10  # until whoever asked to watch has to be there
 LIST_CHUNK = 100
-
-
-@dataclass(frozen=True)
-class Keys:
-    """RQ's keys of one bundle: of its queues, and of their registries."""
-
-    model: str
-
-    @cached_property
-    def names(self) -> list[str]:
-        return [queue_name(self.model, priority) for priority in Priority]
-
-    @property
-    def queues(self) -> list[str]:
-        return [f"{Queue.redis_queue_namespace_prefix}{name}" for name in self.names]
-
-    @property
-    def started(self) -> list[str]:
-        return [StartedJobRegistry.key_template.format(name) for name in self.names]
-
-    @property
-    def finished(self) -> list[str]:
-        return [FinishedJobRegistry.key_template.format(name) for name in self.names]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A job's hash as it was read: RQ's part, ours, and what the queue's name tells."""
-
-    rq: RQJob
-    fields: Mapping[Any, Any]
-    model: str
-    priority: Priority
-
-    @property
-    def status(self) -> Status:
-        return status_of(self.rq.get_status(refresh=False).value)
-
-    def text(self, name: str) -> str | None:
-        value: bytes | None = self.fields.get(name.encode())
-        return value.decode() if value else None
-
-    def number(self, name: str) -> float | None:
-        value = self.text(name)
-        return float(value) if value else None
 
 
 class JobStore:
@@ -220,7 +173,7 @@ class JobStore:
             *(part for pair in fields.items() for part in pair),
         ]
         places = [
-            Queue.redis_queue_namespace_prefix + record.origin,
+            queue_key(record.origin),
             record.key,
             Queue.redis_queues_keys,
             f"movq:jobs:{owner}",
@@ -243,7 +196,7 @@ class JobStore:
             priority=submission.priority,
             position=position,
             estimated_wait_s=await self._estimated_wait_s(submission.model, submission.priority, position),
-            deadline_at=_moment(float(deadline_at)) if deadline_at else None,
+            deadline_at=moment(float(deadline_at)) if deadline_at else None,
             webhook_url=submission.webhook_url,
             owner=request.owner,
         )
@@ -261,7 +214,7 @@ class JobStore:
     async def get(self, job_id: str, owner: str | None = None) -> Job:
         """The job as it stands; raises JobNotFound."""
         with outage_told():
-            record = self._read(job_id, await self._door.hgetall(RQJob.key_for(job_id)))
+            record = record_of(job_id, await self._door.hgetall(RQJob.key_for(job_id)), self._redis)
             if record is None or (owner is not None and record.text("owner") != owner):
                 raise JobNotFound(f"There is no job {job_id}, or its result has expired.")
             (job,) = await self._jobs([record])
@@ -282,23 +235,13 @@ class JobStore:
                     break
         return tuple(jobs)
 
-    def _read(self, job_id: str, fields: Mapping[Any, Any]) -> Record | None:
-        """None when there is no such job, or somebody else enqueued it."""
-        job = RQJob(job_id, self._redis, SERIALIZER)
-        try:
-            model, priority = parse_queue_name(fields[b"origin"].decode())
-            job.restore(fields)
-        except (KeyError, ValueError):
-            return None
-        return Record(job, fields, model, priority)
-
     async def _records(self, job_ids: Sequence[bytes]) -> Sequence[Record]:
         """Those of these jobs that have not expired."""
         async with self._door.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 pipeline.hgetall(RQJob.key_for(job_id.decode()))
             found = await pipeline.execute()
-        records = [self._read(job_id.decode(), f) for job_id, f in zip(job_ids, found, strict=True)]
+        records = [record_of(i.decode(), f, self._redis) for i, f in zip(job_ids, found, strict=True)]
         return [record for record in records if record]
 
     async def _jobs(self, records: Sequence[Record]) -> Sequence[Job | None]:
@@ -306,45 +249,21 @@ class JobStore:
         async with self._door.pipeline(transaction=False) as pipeline:
             for record in records:
                 if record.status is Status.QUEUED:
-                    pipeline.lpos(Queue.redis_queue_namespace_prefix + record.rq.origin, record.rq.id)
+                    pipeline.lpos(queue_key(record.rq.origin), record.rq.id)
                 else:
                     pipeline.xrevrange(results_key(record.rq.id), count=1)
             found = await pipeline.execute()
         return [await self._job(record, more) for record, more in zip(records, found, strict=True)]
 
     async def _job(self, record: Record, more: Any) -> Job | None:
-        status, job = record.status, record.rq
-        is_queued = status is Status.QUEUED
+        is_queued = record.status is Status.QUEUED
         position = more + 1 if is_queued and more is not None else None
-        result = None if is_queued else self._result(job.id, more)
-        deadline_at = record.number("deadline_at")
+        wait_s = await self._estimated_wait_s(record.model, record.priority, position)
+        result = None if is_queued else result_of(record.rq.id, more, self._redis)
         try:
-            return Job(
-                id=job.id,
-                status=status,
-                request=request_of(job.id, job.kwargs),
-                created_at=job.created_at,
-                model=record.model,
-                priority=record.priority,
-                position=position,
-                estimated_wait_s=await self._estimated_wait_s(record.model, record.priority, position),
-                progress=1.0 if status is Status.SUCCEEDED else record.number("progress"),
-                started_at=None if is_queued else job.started_at,
-                finished_at=job.ended_at,
-                deadline_at=_moment(deadline_at) if deadline_at else None,
-                webhook_url=record.text("webhook_url"),
-                owner=record.text("owner"),
-                output=_output(status, result),
-                error=_error(status, result),
-            )
+            return job_of(record, position, wait_s, result)
         except JobNotFound:
             return None
-
-    def _result(self, job_id: str, entries: Any) -> Result | None:
-        """The last entry of RQ's stream of a job's results."""
-        for entry_id, fields in entries or ():
-            return Result.restore(job_id, entry_id.decode(), fields, self._redis, SERIALIZER)
-        return None
 
     # -- waiting and cancelling -----------------------------------------------------------------
 
@@ -370,7 +289,7 @@ class JobStore:
             block_ms = max(1, int(timeout_s * 1000))
             answer: Any = await self._waiting.xread({results_key(job_id): "0-0"}, count=1, block=block_ms)
         for _, entries in answer:
-            result = self._result(job_id, entries)
+            result = result_of(job_id, entries, self._redis)
             return result if result and result.type is Result.Type.SUCCESSFUL else None
         return None
 
@@ -396,7 +315,7 @@ class JobStore:
         """Whether the job waited still, and waits no more."""
         name = queue_name(job.model, job.priority)
         canceled = CanceledJobRegistry.key_template.format(name)
-        keys = [Queue.redis_queue_namespace_prefix + name, RQJob.key_for(job.id), canceled]
+        keys = [queue_key(name), RQJob.key_for(job.id), canceled]
         return bool(await self._take_out(keys, [job.id, utcformat(now()), self._settings.result_ttl_s]))
 
     def _stop_running(self, job_id: str) -> bool:
@@ -449,37 +368,6 @@ class JobStore:
         return sum(
             1 for heard, death in records if heard and not death and str_to_date(heard).timestamp() > horizon
         )
-
-
-def results_key(job_id: str) -> str:
-    """RQ's stream of a job's results."""
-    return str(Result.get_key(job_id))  # type: ignore[no-untyped-call]
-
-
-def succeeded(job: Job, result: Result) -> Job:
-    """`job` once it has returned `result`."""
-    return replace(
-        job,
-        status=Status.SUCCEEDED,
-        position=None,
-        estimated_wait_s=None,
-        progress=1.0,
-        started_at=result.execution_started_at,
-        finished_at=result.execution_ended_at,
-        output=output_of(result.return_value),
-    )
-
-
-def _output(status: Status, result: Result | None) -> Any:
-    return output_of(result.return_value if result else None) if status is Status.SUCCEEDED else None
-
-
-def _error(status: Status, result: Result | None) -> str | None:
-    return failure_sentence(result.exc_string if result else None) if status is Status.FAILED else None
-
-
-def _moment(epoch_s: float) -> datetime:
-    return datetime.fromtimestamp(epoch_s, UTC)
 
 
 def _or_empty(value: float | None) -> Any:

@@ -54,7 +54,8 @@ def test_the_envelope_of_a_queued_job(client: httpx.Client) -> None:
     job = client.get(second).json()
     assert set(job) == {
         "id", "kind", "status", "position", "created_at", "started_at", "finished_at", "request", "seeds",
-        "images", "height", "width", "fidelity", "error", "timings", "links",
+        "images", "height", "width", "fidelity", "error", "timings", "links", "model", "priority", "progress",
+        "estimated_wait_s", "deadline_at",
     }  # fmt: skip
     assert (job["status"], job["position"]) == ("queued", 2)
     assert job["started_at"] is None
@@ -148,7 +149,7 @@ def test_a_job_cancelled_while_somebody_waits(client: httpx.Client, redis_url: s
 
 def test_a_client_that_goes_away_takes_its_job_along(client: httpx.Client, redis_url: str) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        client.post("/generate", json={}, timeout=0.3)
+        client.post("/generate", json={}, timeout=1.0)
     assert len(job_ids(redis_url)) == 1
     eventually(lambda: job_ids(redis_url) == [])
     eventually(lambda: 'code="499",method="POST",route="/generate"' in client.get("/metrics").text)
@@ -202,7 +203,7 @@ def test_a_full_queue_counts_images(client: httpx.Client) -> None:
     assert "16 images are waiting or running, and at most 16 may" in problem["detail"]
     metrics = client.get("/metrics").text
     assert 'movq_jobs_rejected_total{reason="queue_full"} 1.0' in metrics
-    assert "movq_queue_depth 16.0" in metrics
+    assert 'movq_queue_depth{model="emoji-64"} 16.0' in metrics
 
 
 def test_running_images_count_and_the_rate_is_measured(client: httpx.Client, worker: StandIn) -> None:
