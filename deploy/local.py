@@ -216,10 +216,10 @@ def _read(folder: Path) -> Manifest:
 
 
 def is_ready(url: str) -> bool:
-    """Whether the service says that it and a worker are ready."""
+    """Whether the service says that it is ready, and each of its models has a worker."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - http, ours
-            return bool(answer.status == 200)
+            return all(model["workers"] for model in json.load(answer)["models"])
     except (urllib.error.URLError, OSError):
         return False
 

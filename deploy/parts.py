@@ -34,21 +34,20 @@ def stages(
     So what stops first is the door, then what is in flight, then what tells of its end, then the memory of it
     all. `bundles`: names and folders.
     """
-    folders = [str(folder) for folder in bundles.values()]
-    knows = {"MOVQ_MODELS": ",".join(folders), "MOVQ_MODEL_DIR": folders[0]}
+    models = {"MOVQ_MODELS": ",".join(str(folder) for folder in bundles.values())}
     # Without a secret to sign them with, the service takes no webhooks.
-    webhooks = [module_part("service.webhooks", "webhooks", WEBHOOKS_STOP_S)]
+    webhooks = [module_part("service.webhooks", "webhooks", WEBHOOKS_STOP_S, models)]
     return [
         [Part("redis", redis_command(redis_socket, redis_dir), REDIS_STOP_S)],
         webhooks if env.get("MOVQ_WEBHOOK_SECRET") else [],
         worker_parts(bundles, env),
-        [module_part("service", "service", SERVICE_STOP_S, knows)],
+        [module_part("service", "service", SERVICE_STOP_S, models)],
     ]
 
 
-def module_part(module: str, name: str, stop_s: float, env: Mapping[str, str] | None = None) -> Part:
+def module_part(module: str, name: str, stop_s: float, env: Mapping[str, str]) -> Part:
     """`python -m module`."""
-    return Part(name, [sys.executable, "-m", module], stop_s, env or {})
+    return Part(name, [sys.executable, "-m", module], stop_s, env)
 
 
 def worker_parts(bundles: Mapping[str, Path], env: Mapping[str, str]) -> list[Part]:

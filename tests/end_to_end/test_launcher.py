@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import signal
@@ -12,9 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from PIL import Image
+from standardwebhooks import Webhook
 
+from deploy.parts import worker_parts
+from movq_core.bundle import ModelBundle
 from tests.end_to_end.stack import Stack, until
+from tests.service.webhooks.receiver import receiving
+from worker.fakes import TINY
 
 pytestmark = pytest.mark.slow
 
@@ -137,3 +144,71 @@ def test_bundles_of_one_name_are_refused(tmp_path: Path, tiny_bundle: Path) -> N
 def test_no_bundle_at_all_is_refused(tmp_path: Path) -> None:
     said = launcher_says(MOVQ_MODEL_DIR=" , ", MOVQ_DATA_DIR=str(tmp_path / "data"))
     assert "No model is named; MOVQ_MODEL_DIR= (movq up --models) names a bundle's folder" in said
+
+
+def processes(stack: Stack) -> dict[str, dict[str, str]]:
+    """The environment of each of the launcher's children, by the name of its log."""
+    assert stack.launcher is not None
+    children = Path(f"/proc/{stack.launcher.pid}/task/{stack.launcher.pid}/children").read_text().split()
+    found = {}
+    for pid in children:
+        log = Path(f"/proc/{pid}/fd/1").resolve()
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        found[log.stem] = dict(entry.partition("=")[::2] for entry in entries if entry)
+    return found
+
+
+@pytest.fixture
+def other_bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "other"
+    ModelBundle.random(TINY.model_copy(update={"name": "other"})).save(folder)
+    return folder
+
+
+def test_several_bundles_have_a_worker_each(
+    launch: Callable[..., Stack], tiny_bundle: Path, other_bundle: Path
+) -> None:
+    stack = launch(MOVQ_MODEL_DIR=f"{tiny_bundle}, {other_bundle}")
+    running = processes(stack)
+    assert set(running) == {"redis", "worker-tiny", "worker-other", "service"}
+    assert running["worker-other"]["MOVQ_MODEL_DIR"] == str(other_bundle)
+    assert running["service"]["MOVQ_MODELS"] == f"{tiny_bundle},{other_bundle}"
+    assert [model["name"] for model in stack.get("/v1/models").json()["models"]] == ["tiny", "other"]
+    for asked, served in (({}, "tiny"), ({"model": "tiny"}, "tiny"), ({"model": "other"}, "other")):
+        job = stack.post("/generate", json={"class_id": 1, "seed": 5, **asked}).json()
+        assert (job["status"], job["model"]) == ("succeeded", served)
+    assert stack.interrupt() == 0
+
+
+def test_workers_share_the_cores_and_have_ports_of_their_own() -> None:
+    bundles = {"a": Path("a"), "b": Path("b")}
+    cores = len(os.sched_getaffinity(0))
+    first, second = (part.env for part in worker_parts(bundles, {"MOVQ_METRICS_PORT": "9100"}))
+    assert first["OMP_NUM_THREADS"] == second["OMP_NUM_THREADS"] == str(max(1, cores // 2))
+    assert (first["MOVQ_METRICS_PORT"], second["MOVQ_METRICS_PORT"]) == ("9100", "9101")
+    (told,) = {part.env.get("OMP_NUM_THREADS") for part in worker_parts(bundles, {"OMP_NUM_THREADS": "7"})}
+    assert told is None, "what the user has set stays"
+    (alone,) = worker_parts({"a": Path("a")}, {})
+    assert (alone.name, alone.env) == ("worker", {"MOVQ_MODEL_DIR": "a"})
+
+
+def test_the_end_of_a_job_is_told_to_its_webhook(launch: Callable[..., Stack], tmp_path: Path) -> None:
+    """To this machine by its own name: a private address, which is allowed for the test."""
+    host = socket.gethostname()
+    address = socket.gethostbyname(host)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    secret = f"whsec_{base64.b64encode(os.urandom(24)).decode()}"
+    with receiving(authority, address, hosts=(host,)) as receiver:
+        stack = launch(
+            MOVQ_WEBHOOK_SECRET=secret,
+            MOVQ_WEBHOOK_ALLOW=f"{address}/32",
+            MOVQ_WEBHOOK_CA_FILE=str(tmp_path / "authority.pem"),
+        )
+        job_id = stack.submit(class_id=1, seed=5, webhook_url=receiver.url(host))
+        until(lambda: receiver.received, 20, "the webhook arrives")
+        told = Webhook(secret).verify(receiver.received[0].body, receiver.received[0].headers)
+        assert (told["type"], told["data"]["id"]) == ("job.succeeded", job_id)
+        assert told["data"] == stack.job(job_id)
+        assert "webhooks" in processes(stack)
+        assert stack.interrupt() == 0

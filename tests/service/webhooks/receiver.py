@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,10 +72,12 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def receiving(authority: trustme.CA, address: str = "127.0.0.1") -> Iterator[Receiver]:
+def receiving(
+    authority: trustme.CA, address: str = "127.0.0.1", hosts: Sequence[str] = HOSTS
+) -> Iterator[Receiver]:
     """A receiver on a port of the kernel's choice, for as long as the block lasts."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*HOSTS).configure_cert(tls)
+    authority.issue_cert(*hosts).configure_cert(tls)
     server = _Server((address, 0), type("Handler", (_Handler,), {}))
     receiver = Receiver(server.server_port)
     server.tls, server.receiver = tls, receiver
