@@ -32,9 +32,10 @@ def list_jobs(
     movq jobs list --status running
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("job", "kind", "model", "status", "made", box=None)
+    job_id = Column("job", no_wrap=True, min_width=36)  # whole, however narrow the terminal: one copies it
+    table = Table(job_id, "kind", "model", "status", "made", box=None)
     with one_sentence("jobs list"), connected(server, api_key) as client:
         for job in client.jobs(limit, status):
             document = job.document

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 from movq_cli.app import app
 from movq_client import Client
 from movq_core.protocol import Priority
-from tests.service.conftest import base_url, blobs, manifest, settings, worker
+from tests.service.conftest import base_url, blobs, bundle, manifest, settings, worker
 from tests.service.pictures import gradient
 
-__all__ = ["base_url", "blobs", "manifest", "settings", "worker"]
+__all__ = ["base_url", "blobs", "bundle", "manifest", "settings", "worker"]
 
 
 @pytest.fixture
