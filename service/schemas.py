@@ -31,10 +31,12 @@ _MODEL_NAME = Field(default=None, max_length=64, description="which bundle; the 
 
 
 def _public_host(url: HttpUrl) -> HttpUrl:
-    """Raises ValueError for a host that is plainly not a public one.
+    """Raises ValueError for a host that is plainly not a public one, or is to be told a password.
 
     Names are looked up when the webhook is sent, and their addresses are checked then.
     """
+    if url.username or url.password:
+        raise ValueError("a webhook is signed, and carries no user and password")
     host = (url.host or "").strip("[]").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         raise ValueError(f"{host} is not a public host; a webhook goes to a public https address")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from service.keys import Key, parse_keys
@@ -37,6 +37,7 @@ class Settings(BaseModel):
     rate_limit: str | None = None  # requests that make a job, by key or by address: "120/minute"
     max_open_jobs: int | None = Field(default=None, ge=1)  # queued or running, of one key
     cors_origins: Annotated[tuple[str, ...], _CommaSeparated] = ()
+    webhook_secret: SecretStr | None = None  # signs webhooks; without one none are taken
 
     max_queue_images: int = Field(default=256, ge=1)  # queued and in flight together, of one bundle
     max_upload_bytes: int = Field(default=16 * 2**20, ge=1)

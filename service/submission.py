@@ -10,7 +10,14 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from movq_core.errors import IdempotencyConflict, MovqError, QueueFull, QueueUnavailable, TooManyRequests
+from movq_core.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    MovqError,
+    QueueFull,
+    QueueUnavailable,
+    TooManyRequests,
+)
 from movq_core.protocol import Request as JobRequest
 from service.auth import Owner
 from service.catalog import Bundle
@@ -97,11 +104,21 @@ def submission_of(
         model=bundle.name,
         priority=choices.priority,
         deadline_s=choices.deadline_s,
-        webhook_url=str(choices.webhook_url) if choices.webhook_url else None,
+        webhook_url=_webhook_url(caller, choices),
         idempotency=_idempotency(caller, asked),
         watched=watched,
         max_open=caller.context.settings.max_open_jobs,
     )
+
+
+def _webhook_url(caller: Caller, choices: JobChoices) -> str | None:
+    if choices.webhook_url is None:
+        return None
+    if not caller.context.settings.webhook_secret:
+        raise InvalidRequest(
+            "This server sends no webhooks: it has no MOVQ_WEBHOOK_SECRET to sign them with."
+        )
+    return str(choices.webhook_url)
 
 
 def asked_in(*parts: JobChoices | dict[str, Any]) -> dict[str, Any]:
