@@ -186,13 +186,21 @@ class StandIn:
             codes_bytes=math.ceil(size),
             bits_per_pixel=size * 8 / (image.height * image.width),
         )
-        key = self._store(blurred, request)
         return JobOutput(
-            image_keys=[key], height=image.height, width=image.width, fidelity=fidelity, timings=TIMINGS
+            image_keys=[self._store(blurred, request)],
+            codes_key=self._codes_of(image, request),
+            height=image.height,
+            width=image.width,
+            fidelity=fidelity,
+            timings=TIMINGS,
         )
 
     def _encode(self, request: EncodeRequest) -> JobOutput:
         image = Image.open(io.BytesIO(self._blobs.get(request.image_key)))
+        key = self._codes_of(image, request)
+        return JobOutput(codes_key=key, height=image.height, width=image.width, timings=TIMINGS)
+
+    def _codes_of(self, image: Image.Image, request: EncodeRequest | ReconstructRequest) -> str:
         movq = self._manifest.movq
         rows = math.ceil(image.height / movq.downsampling_factor)
         columns = math.ceil(image.width / movq.downsampling_factor)
@@ -200,8 +208,7 @@ class StandIn:
         document = CodesDocument(
             model=self._manifest.name, height=image.height, width=image.width, codes=codes
         )
-        key = self._blobs.put("codes", document.model_dump_json().encode(), "json", request.owner)
-        return JobOutput(codes_key=key, height=image.height, width=image.width, timings=TIMINGS)
+        return self._blobs.put("codes", document.model_dump_json().encode(), "json", request.owner)
 
     def _decode(self, request: DecodeRequest) -> JobOutput:
         document = CodesDocument.model_validate_json(self._blobs.get(request.codes_key))
