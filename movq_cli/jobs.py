@@ -35,11 +35,11 @@ def list_jobs(
     from rich.table import Column, Table
 
     job_id = Column("job", no_wrap=True, min_width=36)  # whole, however narrow the terminal: one copies it
-    table = Table(job_id, "kind", "model", "status", "made", box=None)
+    table = Table(job_id, "kind", "model", "status", Column("made", no_wrap=True), box=None)
     with one_sentence("jobs list"), connected(server, api_key) as client:
         for job in client.jobs(limit, status):
             document = job.document
-            made = f"{document.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
+            made = f"{document.created_at.astimezone():%m-%d %H:%M}"
             table.add_row(job.id, document.kind, document.model, _standing(document), made)
     Console().print(table)
 

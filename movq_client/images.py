@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Image:
     """
 
     image: PIL.Image.Image
-    data: bytes
+    data: bytes = field(repr=False)
     url: str
     seed: int | None = None
 
