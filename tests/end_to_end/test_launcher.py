@@ -192,7 +192,9 @@ def test_workers_share_the_cores_and_have_ports_of_their_own() -> None:
     assert (alone.name, alone.env) == ("worker", {"MOVQ_MODEL_DIR": "a"})
 
 
-def test_the_end_of_a_job_is_told_to_its_webhook(launch: Callable[..., Stack], tmp_path: Path) -> None:
+def test_the_end_of_a_job_is_told_to_its_webhook_and_after_an_outage_too(
+    launch: Callable[..., Stack], tmp_path: Path
+) -> None:
     """To this machine by its own name: a private address, which is allowed for the test."""
     host = socket.gethostname()
     address = socket.gethostbyname(host)
@@ -211,4 +213,10 @@ def test_the_end_of_a_job_is_told_to_its_webhook(launch: Callable[..., Stack], t
         assert (told["type"], told["data"]["id"]) == ("job.succeeded", job_id)
         assert told["data"] == stack.job(job_id)
         assert "webhooks" in processes(stack)
+
+        stack.kill("redis")
+        until(lambda: "redis starts again" in stack.output(), 10, "it is missed")
+        hooked = {"class_id": 1, "webhook_url": receiver.url(host)}
+        until(lambda: stack.post("/v1/generations", json=hooked).status_code == 202, 30, "it is back")
+        until(lambda: len(receiver.received) == 2, 60, "the second webhook arrives")
         assert stack.interrupt() == 0
