@@ -266,7 +266,8 @@ class Intake:
     def _on_progress(self, progress: Progress) -> None:
         if entry := self._table.get(progress.job_id):
             entry.progress = progress.taken / progress.steps
-            entry.tell(StepEvent(taken=progress.taken, steps=progress.steps, known=progress.known))
+            if entry.is_watched:
+                entry.tell(StepEvent(taken=progress.taken, steps=progress.steps, known=progress.known))
 
     def _on_preview(self, preview: Preview) -> None:
         if (entry := self._table.get(preview.job_id)) and entry.is_watched:
