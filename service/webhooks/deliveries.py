@@ -102,9 +102,8 @@ def _answers(connection: Redis) -> bool:
 class DeliveryWorker(SimpleWorker):
     """RQ's worker, with several attempts at once: one silent receiver must not keep the others waiting."""
 
-    death_penalty_class = (
-        TimerDeathPenalty  # alarms are for the main thread, and with NO_TIMEOUT there are none
-    )
+    # Never armed, for an attempt has its own time limit; RQ's other one would touch the main thread's alarm.
+    death_penalty_class = TimerDeathPenalty
 
     def __init__(self, queue: DeliveryQueue, sender: Sender, at_once: int, timeout_s: float) -> None:
         super().__init__(
