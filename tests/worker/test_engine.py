@@ -543,6 +543,7 @@ def test_who_watches_what_is_not_there_is_forgotten():
     _, told = run_and_hear(
         engine, Watch("late", watched=True), generate("a", watched=True), Watch("gone", watched=False)
     )
+    assert not engine._watched, "the job has ended"
     engine.inbox.put(Watch("a", watched=True))
     run(engine, generate("late"))
     assert not engine._watched
@@ -564,17 +565,16 @@ def test_previews_may_be_turned_off():
 
 
 def test_a_preview_shows_a_watched_image_after_each_step_at_most_once():
-    engine, runner = engine_of()
+    """Even when it costs nothing."""
+    engine, runner = slow_engine(step_s=0.05, tile_s=0.05)
     outcomes, told = run_and_hear(
         engine, generate("a", seed=7, steps=40, watched=True), generate("b", seed=8, steps=40)
     )
     previews = [news for news in told if isinstance(news, Preview)]
     assert previews
     assert {(p.job_id, p.index, p.owner) for p in previews} == {("a", 0, "anna")}
-    steps = [p.step for p in previews]
-    assert steps == sorted(set(steps))
-    assert [(seed, taken) for seed, taken in runner.previewed] == [(7, step) for step in steps]
-    assert previews[0].step == 1, "the first look is at the first step"
+    assert [p.step for p in previews] == list(range(1, 40)), "after the last one the image itself comes"
+    assert runner.previewed == [(7, p.step) for p in previews]
     assert all(p.pixels.shape == (16, 16, 4) for p in previews)
     plan = mask_plan(SamplingParams().mask_schedule, 40, 32)
     assert [p.known for p in previews] == pytest.approx([1 - plan[p.step - 1] / 32 for p in previews])
@@ -597,9 +597,19 @@ def test_a_watched_image_is_the_same_as_an_unwatched_one():
     engine, watched = engine_of(rows=2)
     outcomes = run(engine, *jobs, *(Watch(job.job_id, watched=True) for job in jobs))
     assert watched.previewed
-    assert watched.log == quiet.log, "the steps and their company are the same"
+    assert not quiet.previewed
     for job_id, outcome in expected.items():
         assert np.array_equal(outcome.images, outcomes[job_id].images)
+
+
+def test_who_watches_changes_no_step_and_no_company():
+    jobs = [generate(f"job-{seed}", seed=seed, steps=5 + seed, num_images=2) for seed in range(5)]
+    engine, quiet = engine_of(rows=3)
+    run(engine, *jobs)
+    engine, watched = engine_of(rows=3)
+    run(engine, *jobs, Watch("job-1", watched=True), Watch("job-3", watched=True))
+    assert watched.previewed
+    assert (watched.log, watched.batches) == (quiet.log, quiet.batches)
 
 
 def test_a_preview_that_raises_harms_nobody():
