@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
@@ -88,13 +89,14 @@ class AsyncClient:
 
     async def generate_iter(
         self, class_name: str | None = None, **options: Unpack[SamplingOptions]
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """`generate`, told step by step: `Client.generate_iter`, with `async for`."""
         job = await self.start_generation(class_name, watched=True, **options)
-        async for event in job.events():
-            yield event
-            if event.job:
-                verbs.raise_for(event.job)
+        async with aclosing(job.events()) as events:
+            async for event in events:
+                yield event
+                if event.job:
+                    verbs.raise_for(event.job)
 
     # -- as jobs: ask, and come back later ------------------------------------------------------
 
@@ -191,11 +193,12 @@ class AsyncJob(JobView, Generic[T]):
         self.document = await self._connection.run(verbs.cancel(self.id))
         return self.document
 
-    async def events(self, previews: bool = True) -> AsyncIterator[Event]:
+    async def events(self, previews: bool = True) -> AsyncGenerator[Event, None]:
         """Its news as it comes, `done` last; a connection that was cut goes on where it was.
 
         Previews are made only while somebody listens; without `previews` they are not fetched.
         """
-        async for event in self._connection.events(Listening(self.id, previews)):
-            self.document = event.job or self.document
-            yield event
+        async with aclosing(self._connection.events(Listening(self.id, previews))) as events:
+            async for event in events:
+                self.document = event.job or self.document
+                yield event

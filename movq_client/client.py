@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
@@ -104,7 +104,7 @@ class Client:
 
     def generate_iter(
         self, class_name: str | None = None, **options: Unpack[SamplingOptions]
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """`generate`, told step by step; the last event has the `images`. Raises JobFailed, JobCancelled.
 
         for event in client.generate_iter("smiley"):
@@ -211,7 +211,7 @@ class Job(JobView, Generic[T]):
         self.document = self._connection.run(verbs.cancel(self.id))
         return self.document
 
-    def events(self, previews: bool = True) -> Iterator[Event]:
+    def events(self, previews: bool = True) -> Generator[Event, None, None]:
         """Its news as it comes, `done` last; a connection that was cut goes on where it was.
 
         Previews are made only while somebody listens; without `previews` they are not fetched.

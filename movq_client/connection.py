@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import httpx
@@ -63,7 +64,7 @@ class Connection:
         raise_for(answer)
         return answer
 
-    def events(self, listening: Listening) -> Iterator[Event]:
+    def events(self, listening: Listening) -> Generator[Event, None, None]:
         for attempt in Retrying(**listening.policy(self._retries)):
             with attempt:
                 for message in self._messages(listening):
@@ -127,13 +128,14 @@ class AsyncConnection:
         raise_for(answer)
         return answer
 
-    async def events(self, listening: Listening) -> AsyncIterator[Event]:
+    async def events(self, listening: Listening) -> AsyncGenerator[Event, None]:
         async for attempt in AsyncRetrying(**listening.policy(self._retries)):
             with attempt:
-                async for message in self._messages(listening):
-                    yield await self.run(verbs.event(listening, message))
+                async with aclosing(self._messages(listening)) as messages:
+                    async for message in messages:
+                        yield await self.run(verbs.event(listening, message))
 
-    async def _messages(self, listening: Listening) -> AsyncIterator[Message]:
+    async def _messages(self, listening: Listening) -> AsyncGenerator[Message, None]:
         """What one connection brings, up to `done`; raises StreamCut when it ends before."""
         options = {"headers": listening.headers(), "timeout": LISTENING}
         try:

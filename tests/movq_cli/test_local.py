@@ -1,6 +1,9 @@
 """Commands without a server, as they are typed: they make what a worker makes."""
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,3 +131,19 @@ def test_every_command_has_help_with_an_example():
     ]:
         assert f"movq {command} " in run(command, "--help").output
     assert "--install-completion" in run("--help").output
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("movq re", "reconstruct"), ("movq generate --order ", "confidence\nhalton")]
+)
+def test_a_shell_completes_commands_and_choices(typed, offered):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split(" ")) - 1)}
+    code = "from movq_cli.app import app; app(prog_name='movq')"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "_MOVQ_COMPLETE": "complete_bash", **words},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.strip() == offered
