@@ -39,6 +39,11 @@ def test_there_and_back(source, tmp_path):
     assert all(torch.equal(t, after.state_dict()[n]) for n, t in before.state_dict().items())
 
 
+def test_a_folder_of_any_name_gives_a_name_for_urls(source, tmp_path):
+    assert run("import", source, "--out", tmp_path / "My Model (67M)").exit_code == 0
+    assert ModelBundle.load(tmp_path / "My Model (67M)").manifest.name == "my-model-67m"
+
+
 def test_a_bundle_is_not_written_over_by_accident(source, tmp_path):
     run("import", source, "--out", tmp_path / "public")
     result = run("import", source, "--out", tmp_path / "public")
