@@ -126,7 +126,8 @@ def _without_null(field: dict[str, Any]) -> dict[str, Any]:
     if len(options) != 1:
         return field
     rest = {name: value for name, value in field.items() if name not in ("anyOf", "default")}
-    return options[0] | rest
+    only: dict[str, Any] = options[0]
+    return only | rest
 
 
 def install(app: FastAPI, *, keys: bool) -> None:

@@ -25,6 +25,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from movq_core.errors import (
     BlobNotFound,
@@ -171,9 +172,22 @@ def _retry_after(error: Exception) -> dict[str, str]:
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        error = HTTPException(405, error.detail, headers={"Allow": _allowed(request)})
     if error.detail == phrases.get(error.status_code):  # Starlette's own, which says too little
         error = HTTPException(error.status_code, _plain_words(request, error), headers=error.headers)
     return http_problem(error, request.url.path)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of the path: each is a route of its own, and Starlette tells the first one's."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    methods = [
+        method
+        for method in ("GET", "POST", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ", ".join(methods) or "GET, HEAD"  # of static files
 
 
 def _plain_words(request: Request, error: HTTPException) -> str:

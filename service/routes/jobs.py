@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 from sse_starlette import EventSourceResponse
 
+from movq_core.protocol import EventType
 from service.answers import document_of, envelope
 from service.auth import Owner
 from service.context import Ctx
 from service.documents import JobDocument, JobList
-from service.event_stream import event_stream, has_ended
+from service.event_stream import IMAGE, event_stream, has_ended
 from service.openapi import JOB_LINKS, Responses, declare
 from service.schemas import JobsQuery
 
@@ -23,10 +24,19 @@ LastEventId = Annotated[
     Header(pattern=r"^\d{1,19}-\d{1,19}$", description="the last event seen: those after it are sent"),
 ]
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "for Last-Event-ID; an `image` has none"},
+        "event": {"enum": [*(item.value for item in EventType), IMAGE]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 _STREAM: Responses = {
     200: {
         "description": "`queued`, `started`, `step`, `preview`; then each `image`, and `done` with the job",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     },
     204: {"description": "The job is over, and its `done` was seen: there is nothing to wait for"},
 }
