@@ -4,7 +4,7 @@ import { Problem, call } from "/static/api.js";
 import { Edit } from "/static/edit.js";
 import { element } from "/static/element.js";
 import { Generate } from "/static/generate.js";
-import { watchHealth } from "/static/health.js";
+import { lookAt, watchHealth } from "/static/health.js";
 import { History } from "/static/history.js";
 import { Reconstruct } from "/static/reconstruct.js";
 
@@ -54,6 +54,7 @@ function showMode() {
 
 async function useModel(model) {
   document.getElementById("model").textContent = model.name;
+  lookAt(model.name);
   for (const link of links) link.hidden = !model.tasks.includes(link.hash.slice(1));
   showMode();
   const { classes } = model.num_classes > 0 ? await call(model.links.classes) : { classes: [] };

@@ -149,9 +149,10 @@ function draw(context, { box, points, width, erases }, style) {
   }
   Object.assign(context, { lineWidth: width, lineCap: "round", lineJoin: "round" });
   context.beginPath();
-  context.moveTo(...points[0]);
-  for (const point of points.length > 1 ? points.slice(1) : points) context.lineTo(...point);
-  context.stroke();
+  if (points.length === 1) context.arc(...points[0], width / 2, 0, 2 * Math.PI);
+  for (const point of points) context.lineTo(...point);
+  if (points.length === 1) context.fill(); // a line without length is not drawn
+  else context.stroke();
 }
 
 /** A pattern of cells, `side` of the image's pixels each, for a canvas that has `sharpness` pixels for one of them. */

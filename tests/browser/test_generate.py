@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +27,11 @@ HIDE = """hidden => {
 
 
 def test_images_are_seen_settling_step_by_step(visitor: Visitor, worker: StandIn) -> None:
-    worker.steps(8, 0.15)
+    worker.steps(12, 0.3)
     visitor.keep("generate-start")
     visitor.start(4)
     expect(visitor.note).to_contain_text("of the codes known")
-    expect(visitor.mode.locator(".known").nth(3)).to_contain_text("50 % known")
+    expect(visitor.mode.locator(".known").nth(3)).to_have_text(re.compile(r"^[2-7]\d % known"))
     seen = visitor.mode.locator(".board canvas").nth(3).evaluate(ALPHAS)
     assert sorted(seen) == [0, 255]  # some is there, and some is still masked
     visitor.keep("generate-settling")
@@ -122,15 +123,20 @@ def test_cancel(visitor: Visitor, worker: StandIn) -> None:
     assert visitor.complaints == []
 
 
+def watchers(redis: Redis, key: bytes) -> int:
+    """Listeners that have not lapsed."""
+    return int(redis.zcount(key, redis.time()[0], "+inf"))
+
+
 def test_nobody_watches_in_a_hidden_tab(visitor: Visitor, worker: StandIn, redis_url: str) -> None:
-    worker.steps(150, 0.1)
+    worker.steps(110, 0.1)
     visitor.start(1)
     expect(visitor.mode.locator(".known").first).to_contain_text("known")
     with Redis.from_url(redis_url) as redis:
         (key,) = redis.keys("movq:watchers:*")
-        assert redis.zcard(key) > 0
+        assert watchers(redis, key) > 0
         visitor.page.evaluate(f"({HIDE})(true)")
-        until(lambda: redis.zcard(key) == 0, 15, "nobody watches")
+        until(lambda: watchers(redis, key) == 0, 15, "nobody watches")
     visitor.page.evaluate(f"({HIDE})(false)")
     expect(visitor.boards).to_have_count(1, timeout=SLOW_MS)
     assert visitor.complaints == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
-SLOW_MS = 20_000  # two cores, and others on them
+SLOW_MS = 12_000  # two cores, and others on them
 
 
 class Visitor:
