@@ -171,6 +171,10 @@ class Stack:
             lists = [f"rq:queue:{queue}{end}" for queue in QUEUES for end in ("", ":intermediate")]
             return sum(int(redis.llen(key)) for key in lists)
 
+    def is_watched(self, job_id: str) -> bool:
+        with Redis.from_url(self.redis_url) as redis:
+            return bool(redis.exists(f"movq:watchers:{job_id}"))
+
     def assert_at_rest(self, job_ids: list[str]) -> None:
         """One result each, nothing in flight, nothing between two lists."""
         with Redis.from_url(self.redis_url) as redis:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from service.events import JobEvent, JobEvents
+from service.settings import Settings
 from tests.end_to_end.stack import Stack, until
 
 pytestmark = pytest.mark.slow
@@ -53,8 +57,9 @@ def test_a_drain_beyond_its_grace_hands_back_at_once(launch: Callable[..., Stack
     job_ids = stack.submit_slow(12)
     until(lambda: stack.in_flight() >= 8, 10, "8 in flight")
     stack.kill("worker", signal.SIGTERM)
-    seconds = until(all_succeeded(stack, job_ids), 15, "the next worker has them before a lease runs out")
+    seconds = until(all_succeeded(stack, job_ids), ALL_WITHIN_S, "the next worker has done them")
     stack.assert_at_rest(job_ids)
+    assert stack.retries_left(job_ids) == {2}, "no lease had to run out"
     print(f"\nhanded back: all done after {seconds:.1f} s")
 
 
@@ -135,3 +140,37 @@ def test_a_redis_that_is_silent_for_longer_than_a_lease_costs_nothing(launch: Ca
     stack.assert_at_rest(job_ids)
     assert "redis is away" in stack.log("worker")
     assert stack.retries_left(job_ids) == {2}
+
+
+def heard(redis_url: str, job_id: str) -> list[JobEvent]:
+    """All that a listener is told of a job, from now until its end."""
+
+    async def listen() -> list[JobEvent]:
+        hub = JobEvents(Settings(redis_url=redis_url))
+        events = [event async for event in hub.watch(job_id)]
+        await hub.close()
+        return events
+
+    return asyncio.run(listen())
+
+
+def test_who_listens_hears_that_a_killed_workers_job_runs_again(launch: Callable[..., Stack]) -> None:
+    """And that Redis was killed while he listened changes nothing."""
+    stack = launch(**SLOW, **SHORT_LEASE)
+    job_ids = stack.submit_slow(12)
+    with ThreadPoolExecutor() as pool:
+        hearing = pool.submit(heard, stack.redis_url, job_ids[-1])
+        until(lambda: stack.in_flight() == 12, 10, "all in flight")
+        until(lambda: stack.is_watched(job_ids[-1]), 10, "somebody listens")
+        stack.kill("worker")
+        until(lambda: stack.retries_left(job_ids[-1:]) == {1}, 30, "its lease runs out")
+        stack.kill("redis")
+        until(lambda: stack.get("/readyz").status_code == 200, 30, "ready again")
+        until(all_succeeded(stack, job_ids), ALL_WITHIN_S, "all succeed")
+        events = hearing.result(20)
+    stack.assert_at_rest(job_ids)
+    told = [event.type.value for event in events if event.type.value not in ("step", "preview")]
+    assert told[-4:] == ["started", "queued", "started", "done"]
+    assert "step" in {event.type.value for event in events}
+    ids = [tuple(map(int, event.id.split("-"))) for event in events]
+    assert ids == sorted(set(ids))
