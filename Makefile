@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-up: .venv/local.stamp ## start Redis, one worker and the service; Ctrl-C stops them
+up: .venv/local.stamp ## start Redis, a worker a bundle and the service; Ctrl-C stops them
 	@$(BIN)/python -m deploy.local
 
 test: lint ## lint, types, import contracts, then every test
