@@ -27,10 +27,14 @@ async def event_stream(
     """
     async with aclosing(context.events.watch(job_id, after)) as events:
         async for event in events:
-            if event.type is not EventType.DONE:
+            if event.type not in (EventType.QUEUED, EventType.DONE):
                 yield JSONServerSentEvent(_data(event), event=event.type, id=event.id)
                 continue
             job = document_of(context, await context.jobs.get(job_id, owner))
+            if event.type is EventType.QUEUED:
+                place = job.model_dump(include={"position", "estimated_wait_s"})
+                yield JSONServerSentEvent(place, event=event.type, id=event.id)
+                continue
             for image in _images(job):
                 yield JSONServerSentEvent(image, event=IMAGE)
             yield JSONServerSentEvent(job.model_dump(mode="json"), event=event.type, id=event.id)

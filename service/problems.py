@@ -246,7 +246,8 @@ def _field_problem(item: Any, known: Sequence[str]) -> FieldProblem:
             pointer=pointer, detail=f"{name} is no field here; allowed are {', '.join(known)}."
         )
     message = item["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    if not message[1:2].isupper():  # "URL ..." stays
+        message = message[:1].lower() + message[1:]
     return FieldProblem(pointer=pointer, detail=f"{name}: {message}{_given(item)}.")
 
 
