@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -99,26 +98,15 @@ def test_the_share_of_an_empty_queue_goes_to_the_others_and_is_not_saved_up(
 
 
 def test_low_work_is_done_while_high_work_never_ends(shop: Shop, hire: Callable[..., Crew]) -> None:
-    crew = hire(credits=2)
-    over = threading.Event()
-
-    def flood() -> None:
-        while not over.is_set():
-            if shop.redis.llen("rq:queue:movq.tiny.high") < 20:
-                shop.submit(priority=HIGH)
-
-    flooding = threading.Thread(target=flood)
-    flooding.start()
-    until(lambda: shop.redis.llen("rq:queue:movq.tiny.high") == 20)
+    """One job at a time, so that what was taken before must be remembered."""
+    high = [shop.submit(priority=HIGH) for _ in range(150)]
     low = [shop.submit(priority=LOW) for _ in range(10)]
+    crew = hire(credits=1)
     crew.engine.gate.set()
-    try:
-        until(shop.all_are(low, JobStatus.FINISHED), 20)
-    finally:
-        over.set()
-        flooding.join()
-    done = len(crew.engine.ran)
-    assert done >= 40, f"high work went on meanwhile: {done} jobs"
+    until(shop.all_are([*low, *high], JobStatus.FINISHED), 30)
+    order = ["low" if job_id in low else "high" for job_id in crew.engine.ran]
+    last_low = len(order) - order[::-1].index("low")
+    assert 40 <= last_low <= 52, "a low one for every four high ones, and far from the last"
 
 
 def test_a_bell_hangs_at_each_queue(shop: Shop, hire: Callable[..., Crew]) -> None:
