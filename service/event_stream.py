@@ -26,19 +26,22 @@ async def event_stream(
     The `image` events have no id: who lost the connection between them and `done` has all of them again.
     """
     async with aclosing(context.events.watch(job_id, after)) as events:
-        async for event in events:
-            if event.type not in (EventType.QUEUED, EventType.DONE):
-                yield JSONServerSentEvent(_data(event), event=event.type, id=event.id)
-                continue
-            job = document_of(context, await context.jobs.get(job_id, owner))
-            if event.type is EventType.QUEUED:
-                place = job.model_dump(include={"position", "estimated_wait_s"})
-                yield JSONServerSentEvent(place, event=event.type, id=event.id)
-                continue
-            for image in _images(job):
-                yield JSONServerSentEvent(image, event=IMAGE)
-            yield JSONServerSentEvent(job.model_dump(mode="json"), event=event.type, id=event.id)
-            return
+        with context.metrics.listeners.track_inprogress():
+            async for event in events:
+                for sent in await _sent(context, job_id, owner, event):
+                    yield sent
+
+
+async def _sent(context: Context, job_id: str, owner: str | None, event: JobEvent) -> list[ServerSentEvent]:
+    """What is sent for one entry of the job's stream: of `queued` and `done`, the job tells more than it."""
+    if event.type not in (EventType.QUEUED, EventType.DONE):
+        return [JSONServerSentEvent(_data(event), event=event.type, id=event.id)]
+    job = document_of(context, await context.jobs.get(job_id, owner))
+    if event.type is EventType.QUEUED:
+        place = job.model_dump(include={"position", "estimated_wait_s"})
+        return [JSONServerSentEvent(place, event=event.type, id=event.id)]
+    images = [JSONServerSentEvent(image, event=IMAGE) for image in _images(job)]
+    return [*images, JSONServerSentEvent(job.model_dump(mode="json"), event=event.type, id=event.id)]
 
 
 async def has_ended(context: Context, job_id: str, after: str) -> bool:

@@ -106,6 +106,7 @@ def test_who_leaves_watches_no_more(client: httpx.Client, redis_url: str) -> Non
         events = heard(client, job)
         assert next(events).event == "queued"
         assert connection.zcard(key) == 1
+        assert "movq_event_listeners 1.0" in client.get("/metrics").text
         events.close()  # type: ignore[attr-defined]
         deadline = time.monotonic() + 5
         while connection.zcard(key):
