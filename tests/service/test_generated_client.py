@@ -51,7 +51,7 @@ def generated(
     document.write_bytes(client.get("/openapi.json").content)
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"]
     places = ["--path", str(document), "--output-path", str(tmp_path / NAME)]
-    made = subprocess.run([*command, *places], capture_output=True, text=True)
+    made = subprocess.run([*command, *places], check=False, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
     monkeypatch.syspath_prepend(str(tmp_path))
     made_client = Generated(base_url)
