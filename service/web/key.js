@@ -1,7 +1,7 @@
 // The API key: asked for when the service wants one, and given away at once for a cookie that no script can read.
 
 const dialog = document.getElementById("key");
-const [form, input, error] = ["form", "input", ".error"].map((part) => dialog.querySelector(part));
+const [form, input, error] = ["form", "[type=password]", ".error"].map((part) => dialog.querySelector(part));
 let asking = null; // several calls may want the key at once: they share one dialog
 
 /** Resolves once the service has taken a key. */
@@ -15,8 +15,9 @@ function ask() {
   return new Promise((resolve) => {
     const submit = async (event) => {
       event.preventDefault();
-      const refusal = await offer(input.value);
-      input.value = "";
+      const key = input.value;
+      input.value = ""; // it is kept nowhere, whatever the service says
+      const refusal = await offer(key);
       error.textContent = refusal;
       error.hidden = refusal === "";
       if (refusal) return;

@@ -17,11 +17,13 @@ from skimage import data
 
 from tests.browser.visitor import Visitor
 from tests.end_to_end.conftest import launch, tiny_bundle
+from tests.end_to_end.stack import Stack
 from tests.service.conftest import base_url, blobs, bundle, manifest, settings, worker
 from tests.service.standin import StandIn
 
 __all__ = ["base_url", "blobs", "bundle", "launch", "manifest", "settings", "tiny_bundle", "worker"]
 
+DEMO = Path("models/emoji-64")
 CHROMIUM = shutil.which("chromium")
 DESKTOP = {"width": 1280, "height": 900}
 
@@ -70,6 +72,12 @@ def visitor(visit: Callable[..., Visitor], base_url: str, worker: StandIn) -> Vi
     visitor = visit(base_url)
     visitor.arrive()
     return visitor
+
+
+@pytest.fixture
+def demo(launch: Callable[..., Stack]) -> Stack:
+    """All of movq with the demo model, which takes seconds for what the tiny bundle does at once."""
+    return launch(MOVQ_MODEL_DIR=str(DEMO.resolve()))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -12,14 +11,9 @@ from playwright.sync_api import expect
 from tests.browser.visitor import SLOW_MS, Visitor
 from tests.end_to_end.stack import Stack
 
-DEMO = Path("models/emoji-64")
 
-pytestmark = pytest.mark.skipif(not (DEMO / "maskgit.safetensors").exists(), reason="no demo model here")
-
-
-def test_one_click(visit: Callable[..., Visitor], launch: Callable[..., Stack], capsys) -> None:
-    stack = launch(MOVQ_MODEL_DIR=str(DEMO.resolve()), MOVQ_MODELS=str(DEMO.resolve()))
-    visitor = visit(stack.url)
+def test_one_click(visit: Callable[..., Visitor], demo: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    visitor = visit(demo.url)
     begun_s = time.monotonic()
     visitor.page.goto("/")
     visitor.button("Generate").click()
@@ -34,9 +28,8 @@ def test_one_click(visit: Callable[..., Visitor], launch: Callable[..., Stack], 
     assert visitor.complaints == []
 
 
-def test_edit_with_the_demo_model(visit: Callable[..., Visitor], launch: Callable[..., Stack]) -> None:
-    stack = launch(MOVQ_MODEL_DIR=str(DEMO.resolve()), MOVQ_MODELS=str(DEMO.resolve()))
-    visitor = visit(stack.url)
+def test_edit_with_the_demo_model(visit: Callable[..., Visitor], demo: Stack) -> None:
+    visitor = visit(demo.url)
     visitor.arrive()
     visitor.generate(1)
     visitor.mode.get_by_role("button", name="Edit").click()
