@@ -26,6 +26,7 @@ BENCHMARKS = (
     "serving.crowd",
     "serving.arrivals",
     "serving.growth",
+    "serving.listeners",
     "serving.memory",
     "serving.startup",
 )
