@@ -4,8 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
+URL ?= http://127.0.0.1:8000
+
 .DEFAULT_GOAL := help
-.PHONY: help up test lint demo-bundle bench bench-gpu clean
+.PHONY: help up test lint demo-bundle fuzz bench bench-gpu clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +34,9 @@ demo-bundle: .venv/dev.stamp ## make models/emoji-64 from nothing: images, train
 	$(BIN)/python -m movq_core.training.train_maskgit
 	$(BIN)/python -m movq_core.training.export --movq runs/movq-decoder/checkpoint.pt --maskgit runs/maskgit/checkpoint.pt
 	$(BIN)/python -m movq_core.training.report
+
+fuzz: .venv/dev.stamp ## hold a running service to its OpenAPI, by thousands of requests; URL= names it (ten minutes)
+	PYTHONPATH=. $(BIN)/schemathesis run $(URL)/openapi.json
 
 bench: .venv/bench.stamp ## measure on this machine, each part beside its peers in one run (half an hour)
 	@mkdir -p data

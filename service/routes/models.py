@@ -35,7 +35,7 @@ async def list_models(context: Ctx, _: Owner) -> ModelList:
     )
 
 
-@router.get("/{name}/classes", responses=declare(401, 404))
+@router.get("/{name}/classes", responses=declare(401, 404, 422))
 async def list_classes(context: Ctx, _: Owner, name: str) -> ClassList:
     """Names and ids of the classes that the model generates, with a picture of each where there is one."""
     bundle = _find(context, name)
