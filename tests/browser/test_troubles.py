@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from movq_core.blobs import BlobStore
 from movq_core.manifest import Manifest
@@ -19,6 +19,18 @@ from tests.service.standin import StandIn
 RECOVERED_MS = 60_000
 
 
+def in_sight(of: Locator) -> bool:
+    """Nothing lies over the middle of it."""
+    return bool(
+        of.evaluate(
+            """node => {
+              const {left, top, width, height} = node.getBoundingClientRect();
+              return node.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+            }"""
+        )
+    )
+
+
 def test_a_wrong_field(visitor: Visitor, worker: StandIn) -> None:
     visitor.mode.get_by_text("Sampling").click()
     seed = visitor.mode.get_by_label("Seed", exact=True)
@@ -28,6 +40,8 @@ def test_a_wrong_field(visitor: Visitor, worker: StandIn) -> None:
     expect(problem).to_contain_text("greater than or equal to 0")
     expect(seed).to_have_attribute("aria-invalid", "true")
     expect(seed).to_be_focused()
+    assert in_sight(seed)
+    assert in_sight(problem)
     visitor.keep("wrong-field")
     seed.fill("5")
     visitor.generate(1)
