@@ -22,6 +22,8 @@ from worker.runner import FinishedImage, Runner
 from worker.scheduler import Scheduler
 from worker.work import FromEngine, Outcome, Preview, Progress, Work
 
+PROGRESS_EVERY_S = 1.0  # of a job that nobody watches; a lease is renewed less often, and tells the last
+
 log = structlog.get_logger("movq.engine")
 
 
@@ -41,6 +43,7 @@ class ImageJob:
     manifest: Manifest
     generations: list[Generation]
     started_s: float | None = None
+    told_s: float = 0.0  # when its progress was last told
     images: dict[int, Pixels] = field(default_factory=dict)
     codes: Codes | None = None
 
@@ -59,7 +62,8 @@ class ImageJob:
         cells = code_mask(work.mask, manifest.movq.downsampling_factor)
         mask_code = manifest.movq.codebook_size
         known = [remasked(codes, cells, request.strength, seed, mask_code) for seed in seeds_of(request)]
-        return cls(work, manifest, generations_of(work.job_id, request, manifest, known), started_s)
+        generations = generations_of(work.job_id, request, manifest, known)
+        return cls(work, manifest, generations, started_s, told_s=started_s)
 
     @property
     def is_done(self) -> bool:
@@ -154,7 +158,8 @@ class ImageJobs:
         for generation in self._scheduler.admit():
             assert generation.row is not None
             job = self._jobs[generation.job_id]
-            job.started_s = job.started_s or self._clock()
+            if job.started_s is None:
+                job.started_s = job.told_s = self._clock()
             self._runner.start(generation.row, generation.class_id, generation.sampling, generation.known)
         self._metrics.rows(len(self._scheduler.running), len(self._scheduler.waiting))
 
@@ -235,12 +240,16 @@ class ImageJobs:
         self.cancel(job_id)
         self._tell(Outcome(work, error=error))
 
-    # -- for those who watch --------------------------------------------------------------------
+    # -- for those who watch, and those who ask now and then ------------------------------------
 
     def _tell_progress(self, batch: Sequence[Generation]) -> None:
-        if self._watched:
-            for job_id in dict.fromkeys(g.job_id for g in batch if g.job_id in self._watched):
-                self._tell(self._jobs[job_id].progress())
+        """Of watched jobs after each step, of the others now and then."""
+        now_s = self._clock()
+        for job_id in dict.fromkeys(generation.job_id for generation in batch):
+            job = self._jobs[job_id]
+            if job_id in self._watched or now_s - job.told_s >= PROGRESS_EVERY_S:
+                job.told_s = now_s
+                self._tell(job.progress())
 
     def stalest(self) -> Generation | None:
         """Of the watched images that have new codes to show, the one whose last preview is oldest."""

@@ -31,7 +31,7 @@ class Work:
     size: tuple[int, int] | None = None
     mask: Mask | None = None
     window: Window | None = None
-    watched: bool = False  # somebody wants its Progress and Previews
+    watched: bool = False  # somebody wants its every Progress, and Previews
     received_s: float = field(default_factory=time.monotonic)
 
 
@@ -78,9 +78,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps that the images of a watched job have taken together, of how many.
+    """Steps that a job's images have taken together, of how many; `known`: their share of settled codes.
 
-    `known`: the share of their codes that is settled.
+    Told of a watched job after each step, of another now and then.
     """
 
     job_id: str

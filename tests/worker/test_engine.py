@@ -509,6 +509,18 @@ def test_a_watched_job_tells_its_steps_and_no_other_does():
     assert [p.known for p in progress] == pytest.approx([1 - masked / 32 for masked in plan])
 
 
+def test_a_job_that_nobody_watches_tells_its_progress_once_a_second():
+    now_s = [100.0]
+
+    def take_time(seeds):
+        now_s[0] += 0.4
+
+    runner = FakeRunner(before_step=take_time)
+    engine = Engine(runner, 4, SilentMetrics(), clock=lambda: now_s[0])
+    _, told = run_and_hear(engine, generate("a", steps=7))
+    assert [(news.job_id, news.taken, news.steps) for news in told] == [("a", 3, 7), ("a", 6, 7)]
+
+
 def test_images_that_wait_for_a_row_count_in_their_jobs_progress():
     engine, _ = engine_of(rows=1)
     _, told = run_and_hear(engine, generate("a", steps=2, num_images=2, watched=True))
