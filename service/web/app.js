@@ -18,8 +18,20 @@ const modes = { edit: new Edit(section("edit"), keep), reconstruct: new Reconstr
 modes.generate = new Generate(section("generate"), sendsTo(), keep);
 const history = new History(document.getElementById("history"), (job) => {
   turnTo(job.kind);
-  guard(job.kind, modes[job.kind].show(job));
+  guard(job.kind, showAgain(job));
 });
+const chooser = document.getElementById("models");
+const select = chooser.querySelector("select");
+let models = [];
+let current = null;
+
+/** With the model that made it, where that is still served. */
+async function showAgain(job) {
+  const made = models.find(({ name }) => name === job.model);
+  if (made && made !== current) await useModel(made);
+  await modes[job.kind].show(job);
+}
+
 
 /** Where a generated image may go on to. */
 function sendsTo() {
@@ -53,6 +65,8 @@ function showMode() {
 }
 
 async function useModel(model) {
+  current = model;
+  select.value = model.name;
   document.getElementById("model").textContent = model.name;
   lookAt(model.name);
   for (const link of links) link.hidden = !model.tasks.includes(link.hash.slice(1));
@@ -61,10 +75,8 @@ async function useModel(model) {
   for (const [name, mode] of Object.entries(modes)) if (model.tasks.includes(name)) mode.useModel(model, classes);
 }
 
-function offerModels(models) {
+function offerModels() {
   if (models.length < 2) return;
-  const chooser = document.getElementById("models");
-  const select = chooser.querySelector("select");
   select.append(...models.map(({ name }) => element("option", { value: name, textContent: name })));
   select.addEventListener("change", () => useModel(models.find(({ name }) => name === select.value)));
   chooser.hidden = false;
@@ -85,9 +97,9 @@ async function findModels() {
 }
 
 async function start() {
-  const models = await findModels();
+  models = (await findModels()).map((model, index) => ({ ...model, isDefault: index === 0 }));
   modes.generate.report.clear();
-  offerModels(models);
+  offerModels();
   await useModel(models[0]);
   document.body.dataset.ready = "";
 }

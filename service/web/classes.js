@@ -53,7 +53,9 @@ export class ClassPicker {
   /** What is chosen is seen, unless something else is searched for. */
   keepChosen(shown) {
     if (this.search.value || shown.some(({ id }) => id === this.chosen)) return;
-    shown.unshift(this.classes.find(({ id }) => id === this.chosen));
+    const chosen = this.classes.find(({ id }) => id === this.chosen);
+    if (chosen) shown.unshift(chosen);
+    else this.chosen = ""; // a class of another model
   }
 
   tile({ id, name, example }) {

@@ -183,7 +183,7 @@ export class Edit {
     this.turnTo("done");
     const { ran_s: ran, total_s: total } = job.timings;
     this.report.announce(`Made anew in ${job.request.steps} steps: ${seconds(ran)} on the device, ${seconds(total)} in all`);
-    this.report.snippet.offer(snippetsOf(job));
+    this.report.snippet.offer(snippetsOf(job, this.model));
   }
 
   async choose(job, index) {
@@ -212,10 +212,10 @@ function button(text, onClick, className) {
 }
 
 /** What went in is fetched first: the service has the image as it was edited, and the mask that was painted. */
-function snippetsOf({ request }) {
+function snippetsOf({ request }, { name: model, isDefault }) {
   const { class_id, class_name, strength, feather_px, seed, steps } = request;
   const named = class_name ? { class_name } : class_id === null ? {} : { class_id };
-  const choices = { ...named, strength, feather_px, steps, seed };
+  const choices = { ...(isDefault ? {} : { model }), ...named, strength, feather_px, steps, seed };
   const inputs = Object.entries({ image: request.image, mask: request.mask }).filter(([, url]) => url);
   const files = Object.fromEntries(inputs.map(([name]) => [name, `@${name}.png`]));
   const fetched = inputs.map(([name, url]) => `curl -o ${name}.png ${location.origin}${url}`);

@@ -139,9 +139,9 @@ function action(name, text, label, onClick) {
 const nameOf = (job, index) => `${job.request.class_name ?? "image"}, seed ${job.seeds[index]}`;
 
 /** What to send to get the same: what the model would choose itself is left out. */
-function bodyOf({ request }, { sampling }) {
+function bodyOf({ request }, { name: model, isDefault, sampling }) {
   const { class_id, class_name, num_images, steps, seed } = request;
   const named = class_name ? { class_name } : class_id === null ? {} : { class_id };
   const changed = MORE.filter((name) => name !== "seed" && (request[name] ?? null) !== (sampling[name] ?? null));
-  return { ...named, ...(num_images > 1 ? { num_images } : {}), steps, seed, ...Object.fromEntries(changed.map((name) => [name, request[name]])) };
+  return { ...(isDefault ? {} : { model }), ...named, ...(num_images > 1 ? { num_images } : {}), steps, seed, ...Object.fromEntries(changed.map((name) => [name, request[name]])) };
 }

@@ -6,7 +6,7 @@ import { Compare } from "/static/compare.js";
 import { element } from "/static/element.js";
 import { run, seconds, waiting } from "/static/job.js";
 import { Report } from "/static/report.js";
-import { curlOfForm, pythonOf } from "/static/snippet.js";
+import { curlOfForm, keywords, pythonOf } from "/static/snippet.js";
 import { Well } from "/static/well.js";
 
 export class Reconstruct {
@@ -88,8 +88,7 @@ export class Reconstruct {
     this.showFigures(job);
     const { ran_s: ran, total_s: total } = job.timings;
     this.report.announce(`${job.width} × ${job.height} pixels: ${seconds(ran)} on the device, ${seconds(total)} in all`);
-    const open = `result = client.reconstruct(${JSON.stringify(name)})`;
-    this.report.snippet.offer({ curl: curlOfForm("/reconstruct", { image: `@${name}` }), Python: pythonOf(open, 'result.image.save("out.png")') });
+    this.report.snippet.offer(snippetsOf(name, this.model));
     if (job.links.codes) showCodes(this.codemap, await call(job.links.codes), this.model.codebook_size);
   }
 
@@ -115,6 +114,13 @@ export class Reconstruct {
     this.empty("");
     this.report.fail(reason);
   }
+}
+
+function snippetsOf(file, { name, isDefault }) {
+  const path = isDefault ? "/reconstruct" : `/reconstruct?model=${name}`;
+  const choices = isDefault ? "" : `, ${keywords({ model: name })}`;
+  const call = `result = client.reconstruct(${JSON.stringify(file)}${choices})`;
+  return { curl: curlOfForm(path, { image: `@${file}` }), Python: pythonOf(call, 'result.save("out.png")') };
 }
 
 function figure(name, value, beside) {

@@ -51,7 +51,7 @@ export function curlOfJson(path, body) {
 /** curl that sends form fields; `@name` stands for a file. */
 export function curlOfForm(path, fields) {
   const parts = Object.entries(fields).map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`);
-  return lines([`curl ${location.origin}${path}`, "-H 'accept: image/png' -o out.png", ...parts]);
+  return lines([`curl ${quoted(location.origin + path)}`, "-H 'accept: image/png' -o out.png", ...parts]);
 }
 
 /** Python with movq_client; `last` are its lines after the client is there. */

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,22 @@ def test_vary_a_generated_image(visitor: Visitor, worker: StandIn) -> None:
     assert after == visitor.shown()[2]
     visitor.keep("vary")
     assert visitor.complaints == []
+
+
+def test_the_same_from_code(
+    visitor: Visitor, worker: StandIn, blobs: BlobStore, photograph: Path, tmp_path: Path
+) -> None:
+    visitor.turn_to("Edit")
+    visitor.give(photograph)
+    visitor.drag(visitor.mode.locator("canvas.mask"), (0.2, 0.3), (0.4, 0.3))
+    finish(visitor)
+    mask = mask_of(worker, blobs)
+    visitor.button("curl").click()
+    code = visitor.mode.locator(".snippet")
+    for command in (["bash", "-c"], [sys.executable, "-c"]):
+        subprocess.run([*command, code.inner_text()], cwd=tmp_path, check=True, capture_output=True)
+        assert worker.seen[-1] == worker.seen[0]
+        assert np.array_equal(mask_of(worker, blobs), mask)
+        visitor.button("Python").click()
+        expect(code).to_contain_text("movq_client")
+    assert len(worker.seen) == 3

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import expect
 
 from movq_core.protocol import ReconstructRequest
@@ -79,3 +82,19 @@ def test_a_file_that_is_no_image(visitor: Visitor, worker: StandIn, tmp_path: Pa
     expect(visitor.note).to_contain_text("451 × 300 pixels")  # noqa: RUF001
     expect(visitor.error).to_be_hidden()
     assert all("status of 422" in complaint for complaint in visitor.complaints), visitor.complaints
+
+
+def test_the_same_from_code(visitor: Visitor, worker: StandIn, photograph: Path) -> None:
+    visitor.turn_to("Reconstruct")
+    visitor.give(photograph)
+    visitor.button("curl").click()
+    code = visitor.mode.locator(".snippet")
+    for command in (["bash", "-c"], [sys.executable, "-c"]):
+        subprocess.run([*command, code.inner_text()], cwd=photograph.parent, check=True, capture_output=True)
+        assert worker.seen[-1] == worker.seen[0]
+        with Image.open(photograph.parent / "out.png") as image:
+            assert image.size == (451, 300)
+        (photograph.parent / "out.png").unlink()
+        visitor.button("Python").click()
+        expect(code).to_contain_text("movq_client")
+    assert len(worker.seen) == 3
