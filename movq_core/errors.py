@@ -13,6 +13,7 @@ MovqError
 |-- IdempotencyConflict   the Idempotency-Key was used before, with another request
 |-- QueueUnavailable      Redis cannot be reached, or refuses writes
 |-- JobFailed             a job came to its end without a result
+|   `-- DeadlineMissed    because its caller's own deadline had passed
 `-- DeviceFault           the accelerator is in an unknown state: the process must end
 """
 
@@ -77,6 +78,10 @@ class QueueUnavailable(MovqError):
 
 class JobFailed(MovqError):
     """A job came to its end without a result."""
+
+
+class DeadlineMissed(JobFailed):
+    """A job was not done by the deadline that its caller had set."""
 
 
 class DeviceFault(MovqError):

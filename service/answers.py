@@ -12,7 +12,7 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from movq_core.errors import JobFailed
+from movq_core.errors import DeadlineMissed, JobFailed
 from movq_core.protocol import Fidelity, ImageFormat
 from movq_core.protocol import Request as JobRequest
 from service.context import Context
@@ -55,12 +55,13 @@ async def settle(caller: Caller, job: Job, wait_s: float) -> Job:
 
 
 async def short_job(caller: Caller, request: JobRequest, submission: Submission, wait: float | None) -> Job:
-    """Submit and wait; raises JobFailed, or HTTPException 409 when somebody cancelled the job."""
+    """Submit and wait; raises JobFailed, DeadlineMissed, or HTTPException 409 when somebody cancelled it."""
     wait_s = caller.context.settings.wait_s if wait is None else wait
     submitted = await submit(caller, request, submission)
     job = await settle(caller, submitted.job, wait_s)
     if job.status is Status.FAILED:
-        raise JobFailed(f"{job.error} (job {job.id})")
+        kind = DeadlineMissed if job.missed_deadline else JobFailed
+        raise kind(f"{job.error} (job {job.id})")
     if job.status is Status.CANCELLED:
         raise HTTPException(409, f"The job {job.id} was cancelled while you waited.")
     return job

@@ -88,6 +88,13 @@ class Job:
     def is_final(self) -> bool:
         return self.status not in (Status.QUEUED, Status.RUNNING)
 
+    @property
+    def missed_deadline(self) -> bool:
+        """Whether it failed because its time was over, by the clocks of Redis and of its worker."""
+        if self.status is not Status.FAILED or self.finished_at is None or self.deadline_at is None:
+            return False
+        return self.finished_at >= self.deadline_at
+
 
 @dataclass(frozen=True)
 class Submitted:

@@ -8,6 +8,7 @@
 | IdempotencyConflict                | 422                       |
 | QueueFull, TooManyRequests         | 429 with Retry-After      |
 | QueueUnavailable                   | 503 with Retry-After      |
+| DeadlineMissed                     | 409: as the caller wished |
 | JobFailed                          | 500, says why the job did |
 | anything else                      | 500, says nothing; logged |
 
@@ -29,6 +30,7 @@ from starlette.routing import Match, Mount
 
 from movq_core.errors import (
     BlobNotFound,
+    DeadlineMissed,
     IdempotencyConflict,
     ImageTooLarge,
     InvalidImage,
@@ -60,6 +62,7 @@ _STATUS: tuple[tuple[type[MovqError], int, str], ...] = (  # a subclass stands a
     (QueueFull, 429, "queue_full"),
     (TooManyRequests, 429, "too_many_requests"),
     (QueueUnavailable, 503, "queue_unavailable"),
+    (DeadlineMissed, 409, "deadline_missed"),
     (JobFailed, 500, "job_failed"),
 )
 _CODE = {

@@ -66,7 +66,7 @@ class JobChoices(BaseModel):
     priority: Priority = Field(default=Priority.NORMAL, description="which of the model's queues it waits in")
     deadline_s: float | None = Field(
         default=None,
-        gt=0,
+        ge=0.1,
         le=DAY_S,
         allow_inf_nan=False,
         description="seconds within which it must have ended",

@@ -26,9 +26,11 @@ export class Box {
   add(onAdd) {
     const box = this.inputs.map((input) => Number(input.value));
     const [left, top, right, bottom] = box;
-    const fits = this.bounds && box.every((value, index) => value >= 0 && value <= this.bounds[index]) && left < right && top < bottom;
-    this.problem.hidden = Boolean(fits);
+    const isWithin = (value, index) => value >= 0 && value <= this.bounds?.[index];
+    const fits = box.every(isWithin) && left < right && top < bottom;
+    this.problem.hidden = fits;
     if (fits) onAdd(box);
-    else this.problem.textContent = this.bounds ? `Left is below right, top below bottom, and all within ${this.bounds[0]} × ${this.bounds[1]}.` : "Choose an image first.";
+    else if (!this.bounds) this.problem.textContent = "Choose an image first.";
+    else this.problem.textContent = `Left is below right, top below bottom, and all within ${this.bounds[0]} × ${this.bounds[1]}.`;
   }
 }

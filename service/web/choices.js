@@ -24,7 +24,14 @@ const FIELDS = {
     options: { cosine: "few, then many", arccos: "many, then few", linear: "as many each step" },
   },
   top_k: { label: "Top k", hint: "Draw only among the k likeliest codes.", text: "all codes" },
-  strength: { label: "Strength", hint: "Share of the painted codes that is made anew. Below 100 % nothing need be painted.", min: 0.05, max: 1, step: 0.05, percent: true },
+  strength: {
+    label: "Strength",
+    hint: "Share of the painted codes that is made anew. Below 100 % nothing need be painted.",
+    min: 0.05,
+    max: 1,
+    step: 0.05,
+    percent: true,
+  },
   expand: { label: "Expand", hint: "Pixels to add around the image, on every side.", min: 0, max: 256, step: 8 },
   feather_px: { label: "Feather", hint: "Pixels over which the edge is blended.", min: 0, max: 32, step: 1 },
 };

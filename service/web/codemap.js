@@ -8,7 +8,8 @@ const GOLDEN_ANGLE = 137.508; // neighbouring numbers get hues far apart
 export function showCodes(root, { codes }, codebookSize) {
   const [rows, columns] = [codes[0].length, codes[0][0].length];
   const title = element("h2", { textContent: "Code map" });
-  const hint = element("p", { className: "hint", textContent: `${codes.length} × ${columns} × ${rows} codes, each one of ${codebookSize}. A colour is a code.` });
+  const size = `${codes.length} × ${columns} × ${rows} codes, each one of ${codebookSize}. A colour is a code.`;
+  const hint = element("p", { className: "hint", textContent: size });
   const maps = element("div", { className: "maps" }, ...codes.map((channel, index) => mapOf(channel, index, root)));
   const pointed = element("p", { className: "hint pointed", textContent: "\u00a0" });
   root.replaceChildren(title, hint, maps, pointed);

@@ -1,19 +1,20 @@
 // Edit: an image, a mask painted over it, and what the model puts there.
 
 import { download, form } from "/static/api.js";
-import { Board } from "/static/board.js";
+import { Boards } from "/static/boards.js";
 import { Box } from "/static/box.js";
 import { Brush } from "/static/brush.js";
 import { Choices, Count } from "/static/choices.js";
 import { ClassPicker } from "/static/classes.js";
 import { Compare } from "/static/compare.js";
 import { element, icon } from "/static/element.js";
-import { percent, run, seconds, waiting } from "/static/job.js";
+import { run, seconds } from "/static/job.js";
 import { Report } from "/static/report.js";
 import { curlOfForm, keywords, pythonOf } from "/static/snippet.js";
 import { Well } from "/static/well.js";
 
-const MORE = ["steps", "seed", "guidance_scale", "guidance_schedule", "temperature", "choice_temperature", "order", "mask_schedule", "top_k"];
+const GUIDANCE = ["guidance_scale", "guidance_schedule"];
+const MORE = ["steps", "seed", ...GUIDANCE, "temperature", "choice_temperature", "order", "mask_schedule", "top_k"];
 const VARIED = 0.6; // enough codes anew to see a difference, few enough to see the likeness
 
 export class Edit {
@@ -26,6 +27,7 @@ export class Edit {
     const [first, more] = mode.querySelectorAll(".choices");
     this.choices = Choices.join(new Choices(first, ["strength", "feather_px", "expand"]), new Choices(more, MORE));
     this.report = new Report(mode, this.choices);
+    this.boards = new Boards(this.strip, this.report);
     this.brush = new Brush(mode.querySelector(".easel"), () => this.leave());
     this.box = new Box(mode.querySelector(".box"), (box) => this.paint(box));
     this.compare = new Compare(mode.querySelector(".compare"), "before", "after");
@@ -118,12 +120,13 @@ export class Edit {
   async edit() {
     this.report.clear();
     const fields = await this.fields();
-    const boards = this.layOut(fields.num_images, fields.steps ?? this.model.sampling.steps);
+    this.boards.layOut(fields.num_images, this.cells, fields.steps ?? this.model.sampling.steps);
     this.turnTo("running");
     try {
-      const job = await run("/v1/edits", form(fields), (started) => this.report.follow(started), (type, data) => this.onEvent(boards, type, data));
+      const onStart = (job) => this.report.follow(job);
+      const job = await run("/v1/edits", form(fields), onStart, (type, data) => this.boards.tell(type, data));
       if (job.status === "cancelled") this.stop("Cancelled.");
-      else await this.finish(boards, job);
+      else await this.finish(job);
     } catch (reason) {
       this.stop("");
       this.report.fail(reason);
@@ -132,30 +135,13 @@ export class Edit {
     }
   }
 
-  layOut(count, steps) {
-    const boards = Array.from({ length: count }, () => new Board(this.cells, steps));
-    this.strip.dataset.count = count;
-    this.strip.replaceChildren(...boards.map((board) => board.element));
-    return boards;
-  }
-
-  onEvent(boards, type, data) {
-    if (type === "preview") boards[data.index].preview(data);
-    else if (type === "step") this.report.say(`Step ${data.taken} of ${data.steps}, ${percent(data.known)} of the codes known`);
-    else if (type === "lost") this.report.announce("The connection broke; the job goes on, and so does this page as soon as it can.");
-    else {
-      boards.forEach((board) => board.begin(type));
-      this.report.announce(type === "queued" ? waiting(data) : "A worker has begun");
-    }
-  }
-
   stop(said) {
     this.turnTo("paint");
     this.report.announce(said);
   }
 
-  async finish(boards, job) {
-    await this.fill(boards, job);
+  async finish(job) {
+    await this.fill(job);
     await this.conclude(job);
     this.onDone(job);
   }
@@ -163,19 +149,18 @@ export class Edit {
   /** A job from the history. */
   async show(job) {
     this.report.clear();
-    const boards = this.layOut(job.images.length, 1);
+    this.boards.layOut(job.images.length, this.cells, 1);
     this.file = await download(job.request.image, "image.png");
     await this.brush.open(job.request.image, this.model.downsampling_factor);
     this.box.fit(job.width, job.height);
     this.classes.value = job.request.class_id;
     this.choices.set(job.request);
-    await this.fill(boards, job);
+    await this.fill(job);
     await this.conclude(job);
   }
 
-  /** Resolves when every frame was seen. */
-  fill(boards, job) {
-    return Promise.all(job.images.map((url, index) => boards[index].finish(url, `Variant ${index + 1}`, this.choiceOf(job, index))));
+  fill(job) {
+    return this.boards.fill(job, (index) => `Variant ${index + 1}`, (index) => [this.choiceOf(job, index)]);
   }
 
   async conclude(job) {
@@ -196,7 +181,8 @@ export class Edit {
     const [url, file] = [job.images[index], `edit-${job.seeds[index]}.png`];
     const number = index + 1;
     const pick = button(`Variant ${number}`, () => this.choose(job, index), "pick");
-    const save = element("a", { href: url, download: file, className: "action", title: "Save", "aria-label": `Save variant ${number}` }, icon("download"), "Save");
+    const link = { href: url, download: file, className: "action", title: "Save", "aria-label": `Save variant ${number}` };
+    const save = element("a", link, icon("download"), "Save");
     const on = button("", () => this.take(url, file, job.request), "action");
     on.title = "Paint on this";
     on.setAttribute("aria-label", `Paint on variant ${number}`);

@@ -1,27 +1,28 @@
 // Generate: choices in, images out, seen while they settle.
 
 import { json } from "/static/api.js";
-import { Board } from "/static/board.js";
+import { Boards } from "/static/boards.js";
 import { Choices, Count } from "/static/choices.js";
 import { ClassPicker } from "/static/classes.js";
 import { element, icon } from "/static/element.js";
-import { percent, run, seconds, waiting } from "/static/job.js";
+import { run, seconds } from "/static/job.js";
 import { Report } from "/static/report.js";
 import { curlOfJson, keywords, pythonOf } from "/static/snippet.js";
 
-const MORE = ["seed", "guidance_scale", "guidance_schedule", "temperature", "choice_temperature", "order", "mask_schedule", "top_k"];
+const SAMPLING = ["guidance_scale", "guidance_schedule", "temperature", "choice_temperature", "order", "mask_schedule", "top_k"];
+const MORE = ["seed", ...SAMPLING];
 
 export class Generate {
   /** `sends`: where an image may go on to, {reconstruct, edit, vary}, each (url, name, request); `onDone(job)`. */
   constructor(mode, sends, onDone) {
     [this.mode, this.sends, this.onDone] = [mode, sends, onDone];
-    this.grid = mode.querySelector(".boards");
     this.button = mode.querySelector(".primary");
     this.classes = new ClassPicker(mode.querySelector(".classes"));
     this.count = new Count(mode.querySelector(".counts"));
     const [first, more] = mode.querySelectorAll(".choices");
     this.choices = Choices.join(new Choices(first, ["steps"]), new Choices(more, MORE));
     this.report = new Report(mode, this.choices);
+    this.boards = new Boards(mode.querySelector(".boards"), this.report);
     mode.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.generate();
@@ -34,28 +35,23 @@ export class Generate {
     this.choices.useModel(model);
     this.count.offer(model.limits.num_images, Math.min(4, model.limits.num_images));
     this.classes.useClasses(classes);
-    if (!this.grid.hasChildNodes()) this.layOut(1, 1);
+    if (this.boards.all.length === 0) this.boards.layOut(1, this.cells, 1);
     this.button.disabled = false;
   }
 
-  layOut(count, steps) {
-    const boards = Array.from({ length: count }, () => new Board(this.cells, steps));
-    this.grid.dataset.count = count;
-    this.grid.replaceChildren(...boards.map((board) => board.element));
-    return boards;
-  }
-
   async generate() {
-    const body = { model: this.model.name, class_id: this.classes.value, num_images: this.count.value, ...this.choices.values() };
+    const [class_id, num_images, choices] = [this.classes.value, this.count.value, this.choices.values()];
+    const body = { model: this.model.name, class_id, num_images, ...choices };
     this.report.clear();
     this.button.disabled = true;
-    const boards = this.layOut(body.num_images, body.steps ?? this.model.sampling.steps);
+    this.boards.layOut(num_images, this.cells, choices.steps ?? this.model.sampling.steps);
     try {
-      const job = await run("/v1/generations", json(body), (started) => this.report.follow(started), (type, data) => this.onEvent(boards, type, data));
-      if (job.status === "cancelled") this.stop(boards, "Cancelled.");
-      else await this.finish(boards, job);
+      const onStart = (job) => this.report.follow(job);
+      const job = await run("/v1/generations", json(body), onStart, (type, data) => this.boards.tell(type, data));
+      if (job.status === "cancelled") this.stop("Cancelled.");
+      else await this.finish(job);
     } catch (reason) {
-      this.stop(boards, "");
+      this.stop("");
       this.report.fail(reason);
     } finally {
       this.report.follow(null);
@@ -63,25 +59,18 @@ export class Generate {
     }
   }
 
-  onEvent(boards, type, data) {
-    if (type === "preview") boards[data.index].preview(data);
-    else if (type === "step") this.report.say(`Step ${data.taken} of ${data.steps}, ${percent(data.known)} of the codes known`);
-    else if (type === "lost") this.report.announce("The connection broke; the job goes on, and so does this page as soon as it can.");
-    else {
-      boards.forEach((board) => board.begin(type));
-      this.report.announce(type === "queued" ? waiting(data) : "A worker has begun");
-    }
-  }
-
-  stop(boards, said) {
-    boards.forEach((board) => board.begin("idle"));
+  stop(said) {
+    this.boards.begin("idle");
     this.report.announce(said);
   }
 
-  async finish(boards, job) {
-    const late = await Promise.all(job.images.map((url, index) => boards[index].finish(url, nameOf(job, index), ...this.captionOf(job, index))));
-    this.conclude(job, Math.max(...late) > 0);
+  async finish(job) {
+    this.conclude(job, await this.fill(job));
     this.onDone(job);
+  }
+
+  fill(job) {
+    return this.boards.fill(job, (index) => nameOf(job, index), (index) => this.captionOf(job, index));
   }
 
   /** A job from the history, with its choices. */
@@ -90,19 +79,17 @@ export class Generate {
     this.classes.value = job.request.class_id;
     this.count.value = job.request.num_images;
     this.choices.set(job.request);
-    const boards = this.layOut(job.images.length, 1);
-    await Promise.all(job.images.map((url, index) => boards[index].finish(url, nameOf(job, index), ...this.captionOf(job, index))));
+    this.boards.layOut(job.images.length, this.cells, 1);
+    await this.fill(job);
     this.conclude(job, false);
   }
 
   conclude(job, late) {
     const { ran_s: ran, total_s: total } = job.timings;
     const images = job.images.length === 1 ? "1 image" : `${job.images.length} images`;
-    const slower = late ? ". Played slower than it ran" : "";
-    this.report.announce(`${images} in ${job.request.steps} steps: ${seconds(ran)} on the device, ${seconds(total)} in all${slower}`);
-    const body = bodyOf(job, this.model);
-    const all = job.images.length > 1 ? ["for index, image in enumerate(images):", '    image.save(f"out{index}.png")'] : ['images[0].save("out.png")'];
-    this.report.snippet.offer({ curl: curlOfJson("/generate", body), Python: pythonOf(`images = client.generate(${keywords(body)})`, ...all) });
+    const times = `${seconds(ran)} on the device, ${seconds(total)} in all`;
+    this.report.announce(`${images} in ${job.request.steps} steps: ${times}${late ? ". Played slower than it ran" : ""}`);
+    this.report.snippet.offer(snippetsOf(job, this.model));
   }
 
   /** Seed and what can be done with image `index`. */
@@ -110,7 +97,8 @@ export class Generate {
     const [url, seed, name] = [job.images[index], job.seeds[index], nameOf(job, index)];
     const file = `${name.replaceAll(/[^a-z0-9]+/gi, "-")}.png`;
     const number = element("code", { textContent: seed, title: "The seed of this image" });
-    const save = element("a", { href: url, download: file, className: "action", title: "Download", "aria-label": `Download ${name}` }, icon("download"), "Save");
+    const link = { href: url, download: file, className: "action", title: "Save", "aria-label": `Save ${name}` };
+    const save = element("a", link, icon("download"), "Save");
     const actions = [
       action("seed", "Keep seed", `Keep the seed of ${name}`, () => this.keep(seed)),
       save,
@@ -138,10 +126,20 @@ function action(name, text, label, onClick) {
 
 const nameOf = (job, index) => `${job.request.class_name ?? "image"}, seed ${job.seeds[index]}`;
 
+function snippetsOf(job, model) {
+  const body = bodyOf(job, model);
+  const one = ['images[0].save("out.png")'];
+  const several = ["for index, image in enumerate(images):", '    image.save(f"out{index}.png")'];
+  const call = `images = client.generate(${keywords(body)})`;
+  return { curl: curlOfJson("/generate", body), Python: pythonOf(call, ...(job.images.length > 1 ? several : one)) };
+}
+
 /** What to send to get the same: what the model would choose itself is left out. */
 function bodyOf({ request }, { name: model, isDefault, sampling }) {
   const { class_id, class_name, num_images, steps, seed } = request;
   const named = class_name ? { class_name } : class_id === null ? {} : { class_id };
-  const changed = MORE.filter((name) => name !== "seed" && (request[name] ?? null) !== (sampling[name] ?? null));
-  return { ...(isDefault ? {} : { model }), ...named, ...(num_images > 1 ? { num_images } : {}), steps, seed, ...Object.fromEntries(changed.map((name) => [name, request[name]])) };
+  const changed = SAMPLING.filter((name) => (request[name] ?? null) !== (sampling[name] ?? null));
+  const choices = Object.fromEntries(changed.map((name) => [name, request[name]]));
+  const several = num_images > 1 ? { num_images } : {};
+  return { ...(isDefault ? {} : { model }), ...named, ...several, steps, seed, ...choices };
 }

@@ -16,7 +16,7 @@ export const cancel = (job) => call(job.links.self, { method: "DELETE" });
 
 /** Where in the queue, and for how long. */
 export function waiting({ position, estimated_wait_s: wait }) {
-  const place = position === null || position === undefined ? "Waiting" : position === 1 ? "Next in the queue" : `Number ${position} in the queue`;
+  const place = position ? (position === 1 ? "Next in the queue" : `Number ${position} in the queue`) : "Waiting";
   return wait ? `${place}, about ${wait < 1 ? "1" : Math.round(wait)} s` : place;
 }
 

@@ -23,9 +23,7 @@ export class Reconstruct {
   useModel(model, classes) {
     this.model = model;
     this.well.useModel(model, classes);
-    const { downsampling_factor: side, code_channels: codes, codebook_size: size } = model;
-    const bytes = (codes * Math.log2(size)) / 8;
-    this.mode.querySelector(".rate").textContent = `${side} × ${side} pixels, ${3 * side * side} bytes, become ${codes === 1 ? "one code" : `${codes} codes`} out of ${size}: ${Number(bytes.toFixed(1))} bytes.`;
+    this.mode.querySelector(".rate").textContent = rateOf(model);
   }
 
   /** Take an image that this service made. */
@@ -40,7 +38,8 @@ export class Reconstruct {
     try {
       await this.preview(file);
       const path = `/v1/reconstructions?model=${encodeURIComponent(this.model.name)}`;
-      const job = await run(path, form({ image: file }), (started) => isLatest() && this.report.follow(started), (type, data) => isLatest() && this.onEvent(type, data));
+      const onStart = (job) => isLatest() && this.report.follow(job);
+      const job = await run(path, form({ image: file }), onStart, (type, data) => isLatest() && this.onEvent(type, data));
       if (isLatest()) await this.finish(job, file.name);
     } catch (reason) {
       if (isLatest()) this.fail(reason);
@@ -114,6 +113,13 @@ export class Reconstruct {
     this.empty("");
     this.report.fail(reason);
   }
+}
+
+/** What a model makes of a few pixels, in a sentence. */
+function rateOf({ downsampling_factor: side, code_channels: channels, codebook_size: size }) {
+  const bytes = Number(((channels * Math.log2(size)) / 8).toFixed(1));
+  const codes = channels === 1 ? "one code" : `${channels} codes`;
+  return `${side} × ${side} pixels, ${3 * side * side} bytes, become ${codes} out of ${size}: ${bytes} bytes.`;
 }
 
 function snippetsOf(file, { name, isDefault }) {

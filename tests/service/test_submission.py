@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
@@ -76,6 +77,23 @@ def test_a_finished_job_is_given_again_at_once(client: httpx.Client, worker: Sta
     first = client.post("/generate", json={}, headers=KEY).json()
     assert first["status"] == "succeeded"
     assert client.post("/generate", json={}, headers=KEY).json() == first
+
+
+def test_who_waits_for_a_job_that_misses_its_deadline_is_told_so(
+    client: httpx.Client, worker: StandIn
+) -> None:
+    worker.hold()
+    first = client.post("/v1/generations", json={"class_id": 1}).json()
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(client.post, "/generate", json={"class_id": 1, "deadline_s": 0.2})
+        while len(client.get("/v1/jobs").json()["jobs"]) < 2:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        worker.release()
+        answer = late.result()
+    assert (answer.status_code, answer.json()["code"]) == (409, "deadline_missed")
+    assert "deadline of 0.2 s passed while it waited" in answer.json()["detail"]
+    assert client.get(first["links"]["self"]).json()["status"] == "succeeded"
 
 
 def test_priority_and_deadline_stand_in_the_envelope(client: httpx.Client) -> None:
