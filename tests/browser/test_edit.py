@@ -53,6 +53,11 @@ def test_inpaint_with_the_brush(
     assert not mask[0].any()
     assert 0.02 < mask.mean() < 0.15
     visitor.keep("edit-done")
+    after = visitor.mode.locator(".pair .after").get_attribute("src")
+    visitor.page.reload()
+    visitor.page.get_by_role("button", name="Show again: faces, edited").click()
+    expect(visitor.note).to_contain_text("Made anew")
+    assert visitor.mode.locator(".pair .after").get_attribute("src") == after
     assert visitor.complaints == []
 
 
