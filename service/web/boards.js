@@ -21,12 +21,18 @@ export class Boards {
   /** One event of the job. */
   tell(type, data) {
     if (type === "preview") this.all[data.index].preview(data);
-    else if (type === "step") this.report.say(`Step ${data.taken} of ${data.steps}, ${percent(data.known)} of the codes known`);
+    else if (type === "step") this.report.say(this.standing(data));
     else if (type === "lost") this.report.announce(BROKEN);
     else {
       this.begin(type);
       this.report.announce(type === "queued" ? waiting(data) : "A worker has begun");
     }
+  }
+
+  /** Steps are counted over all images, which take them side by side. */
+  standing({ taken, steps, known }) {
+    const [step, last] = [taken, steps].map((number) => Math.ceil(number / this.all.length));
+    return `Step ${step} of ${last}, ${percent(known)} of the codes known`;
   }
 
   begin(state) {
