@@ -24,10 +24,10 @@ from movq_core.protocol import (
     Timings,
 )
 from movq_core.tiles import Codes, Pixels
+from movq_core.window import Window
 from worker.fidelity import measure_fidelity
 from worker.images import decode_image, decode_mask, encode_image, encode_preview
 from worker.metrics import WorkerMetrics
-from worker.window import Window
 from worker.work import Outcome, Preview, Work
 
 # Those that bring bytes.

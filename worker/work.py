@@ -10,7 +10,7 @@ from movq_core.edits import Mask
 from movq_core.manifest import Manifest
 from movq_core.protocol import Request
 from movq_core.tiles import Codes, Pixels
-from worker.window import Window
+from movq_core.window import Window
 
 if TYPE_CHECKING:
     from worker.runner import Runner

@@ -17,9 +17,9 @@ from movq_core.protocol import (
     ReconstructRequest,
 )
 from movq_core.sampling.schedule import mask_plan
+from movq_core.window import Window
 from worker.engine import Engine
 from worker.fakes import TINY, FakeRunner, SilentMetrics
-from worker.window import Window
 from worker.work import Cancel, Exchange, Outcome, Preview, Progress, Watch, Work
 
 

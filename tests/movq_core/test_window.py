@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from worker.window import Window
+from movq_core.window import Window
 
 SIZES = st.sampled_from([16, 64, 256])
 
