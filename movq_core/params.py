@@ -1,4 +1,4 @@
-"""SamplingParams: what a caller may choose about one generated image."""
+"""SamplingParams: what a caller may choose about one generated image; EditParams: about an edit."""
 
 from __future__ import annotations
 
@@ -60,6 +60,21 @@ class SamplingParams(BaseModel):
     top_k: int | None = Field(default=None, ge=1, le=MAX_TOP_K)
     order: UnmaskOrder = UnmaskOrder.CONFIDENCE
     guidance_schedule: GuidanceSchedule = GuidanceSchedule.CONSTANT
+
+
+class EditParams(BaseModel):
+    """Choices for an edit beside those of its images; immutable, and refused at birth when out of bounds.
+
+    `strength`: of the codes where the image is made anew, the share that is; the seed chooses which.
+    `feather_px`: how far beyond there the new fades into the old.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strength: float = Field(
+        default=1.0, gt=0.0, le=1.0, allow_inf_nan=False, description="share of the codes that is made anew"
+    )
+    feather_px: int = Field(default=8, ge=0, le=256, description="pixels over which the seam fades")
 
 
 def derived_seed(seed: int, index: int) -> int:

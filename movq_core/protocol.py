@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
-from movq_core.params import SamplingParams
+from movq_core.params import EditParams, SamplingParams
 
 PROTOCOL_VERSION = 1
 MAX_IMAGES = 16
@@ -138,7 +138,7 @@ class DecodeRequest(_Request):
     format: ImageFormat = ImageFormat.PNG
 
 
-class EditRequest(_Request):
+class EditRequest(EditParams, _Request):
     """`num_images` images that are the PNG under `image_key` but for what is made anew.
 
     That is where the PNG under `mask_key` (L, the same size) is not black; everywhere without one. Of the
@@ -152,8 +152,6 @@ class EditRequest(_Request):
     class_id: int | None = Field(default=None, ge=0)
     num_images: int = Field(default=1, ge=1, le=MAX_IMAGES)
     sampling: SamplingParams = SamplingParams()
-    strength: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
-    feather_px: int = Field(default=8, ge=0, le=256)
     format: ImageFormat = ImageFormat.PNG
 
 

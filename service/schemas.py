@@ -17,7 +17,8 @@ from pydantic import (
     field_validator,
 )
 
-from movq_core.params import MAX_SEED, SamplingParams
+from movq_core.edit_area import checked_box, checked_margins, edges_of
+from movq_core.params import MAX_SEED, EditParams, SamplingParams
 from movq_core.protocol import ImageFormat, Priority, Tiling
 from service.job import Status
 from service.settings import MAX_WAIT_S
@@ -122,29 +123,8 @@ class GenerationBody(GenerationFields):
         return _a_number(value)
 
 
-Edges = tuple[int, int, int, int]  # left, top, right, bottom
-
-
 def _edges(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    parts = value.split(",")
-    if len(parts) != 4 or not all(part.strip().isascii() and part.strip().isdecimal() for part in parts):
-        raise ValueError("give four numbers of pixels: left,top,right,bottom")
-    return tuple(int(part) for part in parts)
-
-
-def _a_box(edges: Edges) -> Edges:
-    left, top, right, bottom = edges
-    if left >= right or top >= bottom:
-        raise ValueError("left must be less than right, and top less than bottom")
-    return edges
-
-
-def _some(edges: Edges) -> Edges:
-    if not any(edges):
-        raise ValueError("expand by a pixel at least, on one side")
-    return edges
+    return edges_of(value) if isinstance(value, str) else value
 
 
 _PATTERN = r"^\d{1,5},\d{1,5},\d{1,5},\d{1,5}$"
@@ -153,18 +133,18 @@ _Edges = tuple[_Side, _Side, _Side, _Side]
 Box = Annotated[
     _Edges,
     BeforeValidator(_edges),
-    AfterValidator(_a_box),
+    AfterValidator(checked_box),
     WithJsonSchema({"type": "string", "pattern": _PATTERN, "examples": ["8,8,40,40"]}),
 ]
 Expand = Annotated[
     _Edges,
     BeforeValidator(_edges),
-    AfterValidator(_some),
+    AfterValidator(checked_margins),
     WithJsonSchema({"type": "string", "pattern": _PATTERN, "examples": ["0,0,32,0"]}),
 ]
 
 
-class EditFields(GenerationFields):
+class EditFields(EditParams, GenerationFields):
     """Fields of an edit's form beside its files, `image` and `mask`."""
 
     box: list[Box] = Field(
@@ -173,10 +153,6 @@ class EditFields(GenerationFields):
     expand: Expand | None = Field(
         default=None, description="left,top,right,bottom: pixels to add around the image and to fill"
     )
-    strength: float = Field(
-        default=1.0, gt=0.0, le=1.0, allow_inf_nan=False, description="share of the codes that is made anew"
-    )
-    feather_px: int = Field(default=8, ge=0, le=256, description="pixels over which the seam fades")
 
 
 class ShortQuery(BaseModel):

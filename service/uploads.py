@@ -16,9 +16,10 @@ from typing import TypeVar, TypeVarTuple
 
 import anyio
 from anyio import to_thread
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from movq_core.errors import ImageTooLarge, InvalidImage
+from movq_core.picture import plain_rgb
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 ALLOWED = "Send one still PNG, JPEG or WebP image"
@@ -26,7 +27,6 @@ ALLOWED = "Send one still PNG, JPEG or WebP image"
 # What Pillow's decoders raise on bytes that are not what they claim to be.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_WHITE = (255, 255, 255)
 
 # Pillow warns where it goes on: about odd metadata, which we drop; and about bombs, which we refuse.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -77,13 +77,13 @@ class UploadCleaner:
 
 def clean_image(data: bytes, max_pixels: int) -> CleanImage:
     """Decode `data`, make it plain, and write it as PNG; raises InvalidImage or ImageTooLarge."""
-    return as_png(plain_rgb(data, max_pixels))
+    return as_png(decoded_rgb(data, max_pixels))
 
 
-def plain_rgb(data: bytes, max_pixels: int) -> Image.Image:
+def decoded_rgb(data: bytes, max_pixels: int) -> Image.Image:
     """The image in `data`: RGB, upright, in sRGB, on white. Raises InvalidImage or ImageTooLarge."""
     with opened(data, max_pixels) as image:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return plain_rgb(image)
 
 
 @contextmanager
@@ -125,31 +125,3 @@ def _check(image: Image.Image, max_pixels: int) -> None:
     frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
     if frames > 1:
         raise InvalidImage(f"The image is animated ({frames} frames). {ALLOWED}.")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit sRGB on white."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")  # 16 bits to 8
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode in ("P", "1"):
-        image = image.convert("RGB" if image.mode == "P" else "L")
-    if profile:
-        image = _to_srgb(image, profile)
-    if image.mode == "RGBA":
-        ground = Image.new("RGBA", image.size, (*_WHITE, 255))
-        image = Image.alpha_composite(ground, image)
-    return image.convert("RGB")
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours by the image's own profile; one that is broken or of another colour space is ignored."""
-    mode = "RGBA" if image.mode == "RGBA" else "RGB"
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image
-    return converted or image
