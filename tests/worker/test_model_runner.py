@@ -16,7 +16,7 @@ from worker.engine import Engine
 from worker.fakes import SilentMetrics
 from worker.images import encode_image
 from worker.model_runner import ModelRunner, device_faults, resolve_precision
-from worker.work import Work
+from worker.work import Outcome, Work
 
 ROOT = Path(__file__).parents[2]
 ROWS = 16
@@ -64,8 +64,8 @@ def images_of(runner, arrivals, known, ticks=400):
         if arrivals and (engine._jobs or not engine.inbox.empty()):
             engine.tick()
         while not engine.outbox.empty():
-            outcome = engine.outbox.get()
-            outcomes[outcome.work.job_id] = outcome.images[0]
+            if isinstance(outcome := engine.outbox.get(), Outcome):
+                outcomes[outcome.work.job_id] = outcome.images[0]
         if len(outcomes) == wanted:
             break
     assert len(outcomes) == wanted
