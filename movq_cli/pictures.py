@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,9 @@ import typer
 from movq_core.protocol import ImageFormat
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from movq_core.edits import Mask
     from movq_core.tiles import Pixels
 
 _FORMATS = {
@@ -42,19 +47,36 @@ def write_picture(pixels: Pixels, path: Path) -> None:
 
 
 def read_picture(path: Path) -> Pixels:
-    """8-bit RGB (h, w, 3), upright, on white; raises InvalidImage or ImageTooLarge."""
+    """8-bit RGB (h, w, 3), upright, in sRGB, on white; raises InvalidImage or ImageTooLarge."""
     import numpy as np
-    from PIL import Image, ImageOps
+
+    from movq_core.picture import plain_rgb
+
+    with _opened(path) as picture:
+        return np.asarray(plain_rgb(picture))
+
+
+def read_mask(path: Path, image: Pixels) -> Mask:
+    """Where a mask of `image` says to make it anew; raises InvalidRequest and its kinds."""
+    from movq_core.edit_area import mask_of
+
+    with _opened(path) as picture:
+        return mask_of(picture, (image.shape[1], image.shape[0]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in a file, decoded; what Pillow says of it, in the block too, becomes an error of ours."""
+    from PIL import Image
 
     from movq_core.errors import ImageTooLarge, InvalidImage
     from movq_core.movq_file import MAX_PIXELS
 
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageTooLarge(f"{path}: {image.width}x{image.height}; at most {MAX_PIXELS} pixels")
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ImageTooLarge(f"{path}: {picture.width}x{picture.height}; at most {MAX_PIXELS} pixels")
+            picture.load()
+            yield picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidImage(f"{path}: {error}") from error
-    white = Image.new("RGBA", upright.size, "white")
-    return np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
