@@ -108,9 +108,8 @@ class Serving:
             assert self.engine.error is None
             self.look()
             while not self.engine.outbox.empty():
-                outcome = self.engine.outbox.get()
-                assert isinstance(outcome, Outcome)
-                self.outcomes[outcome.work.job_id] = outcome
+                if isinstance(outcome := self.engine.outbox.get(), Outcome):
+                    self.outcomes[outcome.work.job_id] = outcome
             time.sleep(0.01)
 
 
