@@ -142,7 +142,7 @@ def edit(
 
 def _boxes(box: Box | Sequence[Box] | None) -> Sequence[Box]:
     """One box, several, or none."""
-    if box is None:
+    if not box:
         return ()
     return box if isinstance(box[0], Sequence) else [box]  # type: ignore[return-value,list-item]
 

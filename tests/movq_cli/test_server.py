@@ -89,6 +89,13 @@ def test_edit(run, worker, photo, tmp_path):
     assert run("edit", photo, "--box", "1,2,3", "-o", tmp_path / "new.png").exit_code == 2
 
 
+def test_edit_by_a_mask_alone(run, worker, photo, tmp_path):
+    Image.new("L", (40, 30), 255).save(tmp_path / "mask.png")
+    result = run("edit", photo, "--mask", tmp_path / "mask.png", "-o", tmp_path / "new.png")
+    assert result.exit_code == 0, result.output
+    assert worker.seen[-1].mask_key is not None
+
+
 def test_jobs(run, worker, base_url):
     worker.hold()
     with Client(base_url) as client:
