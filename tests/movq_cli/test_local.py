@@ -18,12 +18,15 @@ from movq_core.protocol import EditRequest
 from movq_core.tiles import decode_tiles, encode_tiles, finish
 from service.edit_intake import edit_images
 from service.schemas import EditFields
+from tests.end_to_end.conftest import launch, tiny_bundle
 from tests.service.pictures import gradient, srgb_profile
 from tests.worker.test_edits import edited
 from worker.images import decode_image
 from worker.metrics import WorkerMetrics
 from worker.model_runner import ModelRunner
 from worker.pool import ImagePool
+
+__all__ = ["launch", "tiny_bundle"]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,19 @@ def test_its_edits_are_a_servers(bundle, runner, pictures, fields, num_images):
         name = "new.png" if num_images == 1 else f"new-{index}.png"
         assert np.array_equal(pixels_of(name), pixels)
         assert f"{name}: seed {derived_seed(5, index)}" in result.output
+
+
+@pytest.mark.slow
+def test_its_edits_are_a_whole_stacks(launch, pictures, monkeypatch):
+    stack = launch()
+    monkeypatch.setenv("MOVQ_CACHE_DIR", str(stack.data_dir / "cache"))
+    told = ["photo.jpg", "--mask", "white.png", "--expand", "9,0,0,9", "--class", "two", "--seed", 5, "-n", 2]
+    here = run("edit", *told, "-o", "here.png", "--bundle", stack.model_dir)
+    there = run("edit", *told, "-o", "there.png", "--server", stack.url)
+    assert here.exit_code == there.exit_code == 0, here.output + there.output
+    assert there.output == here.output.replace("here-", "there-")
+    for index in range(2):
+        assert np.array_equal(pixels_of(f"here-{index}.png"), pixels_of(f"there-{index}.png"))
 
 
 def test_an_edit_leaves_what_is_beyond_the_feather(bundle, tmp_path):
