@@ -23,7 +23,6 @@ _FORMATS = {
     ".jpg": ImageFormat.JPEG,
     ".jpeg": ImageFormat.JPEG,
 }
-QUALITY = 92  # of JPEG and WebP
 
 
 def format_of(path: Path) -> ImageFormat:
@@ -41,9 +40,9 @@ def paths_of(out: Path, count: int) -> list[Path]:
 
 
 def write_picture(pixels: Pixels, path: Path) -> None:
-    from PIL import Image
+    from movq_core.picture import encode_image
 
-    Image.fromarray(pixels).save(path, format_of(path).value, quality=QUALITY)
+    path.write_bytes(encode_image(pixels, format_of(path)))
 
 
 def read_picture(path: Path) -> Pixels:

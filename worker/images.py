@@ -1,4 +1,4 @@
-"""Bytes to pixels and back, with Pillow."""
+"""A worker's own ways with image files: what the service stored, and previews; Pillow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ from movq_core.errors import InvalidImage
 from movq_core.protocol import ImageFormat
 from movq_core.tiles import Pixels
 
-# Every choice that Pillow could otherwise make by itself is made here: same pixels, same bytes.
-_SAVE_OPTIONS: dict[ImageFormat, dict[str, object]] = {
-    # Half the time of 6, zlib's own choice, for a hundredth more bytes.
-    ImageFormat.PNG: {"optimize": False, "compress_level": 4},
-    ImageFormat.WEBP: {"lossless": False, "quality": 90, "method": 4},
-    ImageFormat.JPEG: {"quality": 92, "subsampling": 0, "optimize": False, "progressive": False},
-}
 # It is looked at for a moment. Where it is transparent its colours do not matter.
 _PREVIEW_OPTIONS: dict[str, object] = {"lossless": False, "quality": 80, "method": 4, "exact": False}
 
@@ -42,17 +35,8 @@ def _decoded(data: bytes, mode: str) -> Pixels:
         raise InvalidImage(f"the stored image cannot be read: {error}") from error
 
 
-def encode_image(pixels: Pixels, image_format: ImageFormat) -> bytes:
-    """The bytes of an image file; equal pixels give equal bytes."""
-    return _encoded(pixels, image_format, _SAVE_OPTIONS[image_format])
-
-
 def encode_preview(pixels: Pixels) -> bytes:
     """A small WebP of RGBA pixels (h, w, 4)."""
-    return _encoded(pixels, ImageFormat.WEBP, _PREVIEW_OPTIONS)
-
-
-def _encoded(pixels: Pixels, image_format: ImageFormat, options: dict[str, object]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=image_format.value, **options)
+    Image.fromarray(pixels).save(buffer, format=ImageFormat.WEBP.value, **_PREVIEW_OPTIONS)
     return buffer.getvalue()

@@ -12,6 +12,7 @@ from movq_core.blobs import BlobStore
 from movq_core.edits import Mask
 from movq_core.errors import InvalidRequest
 from movq_core.manifest import Manifest
+from movq_core.picture import encode_image
 from movq_core.protocol import (
     CodesDocument,
     DecodeRequest,
@@ -26,7 +27,7 @@ from movq_core.protocol import (
 from movq_core.tiles import Codes, Pixels
 from movq_core.window import Window
 from worker.fidelity import measure_fidelity
-from worker.images import decode_image, decode_mask, encode_image, encode_preview
+from worker.images import decode_image, decode_mask, encode_preview
 from worker.metrics import WorkerMetrics
 from worker.work import Outcome, Preview, Work
 

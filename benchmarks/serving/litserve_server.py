@@ -14,9 +14,9 @@ from fastapi import Response
 
 from benchmarks.serving.raw_model import RawModel
 from movq_core.params import SamplingParams
+from movq_core.picture import encode_image
 from movq_core.protocol import GenerateRequest
 from movq_core.tiles import Pixels
-from worker.images import encode_image
 
 MAX_BATCH_SIZE = 16  # as many as we have rows
 BATCH_TIMEOUT_S = 0.01  # the wait for a batch to fill

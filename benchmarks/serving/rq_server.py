@@ -13,8 +13,8 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 
 from benchmarks.serving.raw_model import RawModel
+from movq_core.picture import encode_image
 from movq_core.protocol import GenerateRequest
-from worker.images import encode_image
 
 MODEL: list[RawModel] = []  # SimpleWorker calls jobs in its own process: what was loaded before is there
 

@@ -20,13 +20,14 @@ from movq_core.bundle import ModelBundle
 from movq_core.errors import DeviceFault
 from movq_core.manifest import CONFIG_FILE, MOVQ_FILE, write_manifest
 from movq_core.params import SamplingParams
+from movq_core.picture import encode_image
 from movq_core.protocol import EditRequest, GenerateRequest, ImageFormat
 from movq_core.tiles import Pixels
 from tests.worker.test_rq_worker import Shop, shop, until
 from worker.bundle_watch import BundleWatch, FolderState
 from worker.engine import Engine
 from worker.fakes import TINY, SilentMetrics
-from worker.images import decode_image, encode_image
+from worker.images import decode_image
 from worker.metrics import WorkerMetrics
 from worker.model_runner import ModelRunner
 from worker.pool import ImagePool

@@ -14,11 +14,12 @@ from movq_core.blobs import BlobStore
 from movq_core.bundle import ModelBundle
 from movq_core.edits import code_mask, remasked
 from movq_core.params import SamplingParams, UnmaskOrder, derived_seed
+from movq_core.picture import encode_image
 from movq_core.protocol import EditRequest, ImageFormat, JobOutput
 from movq_core.sampling.generate import generate_codes
 from worker.engine import Engine
 from worker.fakes import TINY, SilentMetrics
-from worker.images import decode_image, encode_image
+from worker.images import decode_image
 from worker.metrics import WorkerMetrics
 from worker.model_runner import ModelRunner
 from worker.pool import ImagePool, read_codes

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from movq_core.errors import InvalidImage
+from movq_core.picture import encode_image
 from movq_core.protocol import ImageFormat
-from worker.images import decode_image, decode_mask, encode_image, encode_preview
+from worker.images import decode_image, decode_mask, encode_preview
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (33, 57, 3), dtype=np.uint8)
 

@@ -9,12 +9,12 @@ import torch
 
 from movq_core.errors import DeviceFault
 from movq_core.params import SamplingParams
+from movq_core.picture import encode_image
 from movq_core.protocol import GenerateRequest, ImageFormat
 from movq_core.sampling.generate import generate_codes
 from tests.movq_core.sampling.random_images import random_class, random_known, random_params
 from worker.engine import Engine
 from worker.fakes import SilentMetrics
-from worker.images import encode_image
 from worker.model_runner import ModelRunner, device_faults, resolve_precision
 from worker.work import Outcome, Work
 

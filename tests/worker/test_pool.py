@@ -13,6 +13,7 @@ from PIL import Image
 
 from movq_core.blobs import BlobStore, content_key, owner_of
 from movq_core.errors import BlobNotFound, InvalidRequest
+from movq_core.picture import encode_image
 from movq_core.protocol import (
     CodesDocument,
     DecodeRequest,
@@ -24,7 +25,7 @@ from movq_core.protocol import (
 )
 from worker.fakes import TINY
 from worker.fit import check_fit
-from worker.images import decode_image, encode_image
+from worker.images import decode_image
 from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool, read_codes
 from worker.work import Outcome, Preview, Work
