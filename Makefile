@@ -15,8 +15,9 @@ help: ## this list
 up: .venv/local.stamp ## start Redis, a worker a bundle and the service; Ctrl-C stops them
 	@$(BIN)/python -m deploy.local
 
+# Two files of tests at a time, each on one core: many of them wait for processes that they have started.
 test: lint ## lint, types, import contracts, then every test
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/dev.stamp ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
