@@ -45,7 +45,8 @@ class CannotStart(Exception):
 class Options:
     """What the environment may choose: PORT, HOST, MOVQ_DATA_DIR, MOVQ_MODEL_DIR.
 
-    `model_dirs`: the bundles to serve, the first by default; separated by commas in MOVQ_MODEL_DIR.
+    `model_dirs`: the bundles to serve, the first by default; separated by commas in MOVQ_MODEL_DIR. A
+    symlink stays one: another bundle may come in its place.
     """
 
     host: str
@@ -64,7 +65,7 @@ class Options:
             host=env.get("HOST", "127.0.0.1"),
             port=int(port),
             data_dir=Path(env.get("MOVQ_DATA_DIR", "data")).resolve(),
-            model_dirs=tuple(Path(name.strip()).resolve() for name in models.split(",") if name.strip()),
+            model_dirs=tuple(Path(name.strip()).absolute() for name in models.split(",") if name.strip()),
         )
 
     @property

@@ -37,7 +37,7 @@ def up(
     from deploy.local import CannotStart, Launcher, Options
 
     try:
-        folders = tuple(folder.resolve() for folder in models or [options.DEMO])
+        folders = tuple(folder.absolute() for folder in models or [options.DEMO])
         sys.exit(Launcher(Options(host, port, data_dir.resolve(), folders)).run())
     except CannotStart as error:
         typer.echo(f"movq up: {error}", err=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -19,6 +20,7 @@ from standardwebhooks import Webhook
 
 from deploy.parts import worker_parts
 from movq_core.bundle import ModelBundle
+from movq_core.params import SamplingParams
 from tests.end_to_end.stack import Stack, until
 from tests.service.webhooks.receiver import receiving
 from worker.fakes import TINY
@@ -163,6 +165,27 @@ def other_bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "other"
     ModelBundle.random(TINY.model_copy(update={"name": "other"})).save(folder)
     return folder
+
+
+def test_a_bundle_is_exchanged_behind_its_symlink(
+    launch: Callable[..., Stack], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Service and worker go on with the new one, and neither was started again."""
+    other = ModelBundle.random(TINY.model_copy(update={"sampling": SamplingParams(steps=3)}), seed=1)
+    other.save(tmp_path / "other")
+    (tmp_path / "served").symlink_to(tiny_bundle)
+    stack = launch(MOVQ_MODEL_DIR=str(tmp_path / "served"))
+    children = stack.children()
+
+    def image() -> dict[str, Any]:
+        return dict(stack.post("/generate", json={"class_id": 1, "seed": 5}).json())
+
+    before = image()
+    (tmp_path / "next").symlink_to(tmp_path / "other")
+    (tmp_path / "next").rename(tmp_path / "served")
+    until(lambda: image()["images"] != before["images"], 30, "the worker has the new bundle")
+    until(lambda: image()["request"]["steps"] == 3, 30, "the service, too")
+    assert stack.children() == children
 
 
 def test_several_bundles_have_a_worker_each(
