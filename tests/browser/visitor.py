@@ -83,6 +83,8 @@ class Visitor:
 
     def drag(self, over: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
         """With the pointer, between two places of an element, each a share of its width and height."""
+        expect(over).to_be_visible(timeout=SLOW_MS)
+        over.scroll_into_view_if_needed()  # and until it stands still
         box = over.bounding_box()
         assert box is not None
         places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
