@@ -54,10 +54,11 @@ def test_inpaint_with_the_brush(
     assert 0.02 < mask.mean() < 0.15
     visitor.keep("edit-done")
     after = visitor.mode.locator(".pair .after").get_attribute("src")
+    assert after is not None
     visitor.page.reload()
     visitor.page.get_by_role("button", name="Show again: faces, edited").click()
     expect(visitor.note).to_contain_text("Made anew")
-    assert visitor.mode.locator(".pair .after").get_attribute("src") == after
+    expect(visitor.mode.locator(".pair .after")).to_have_attribute("src", after)
     assert visitor.complaints == []
 
 
@@ -125,8 +126,9 @@ def test_vary_a_generated_image(visitor: Visitor, worker: StandIn) -> None:
     assert isinstance(request, EditRequest)
     assert (request.class_id, request.mask_key, request.strength, request.num_images) == (3, None, 0.6, 4)
     visitor.button("Variant 3").click()
-    after = visitor.mode.locator(".pair .after").get_attribute("src")
-    assert after == visitor.shown()[2]
+    third = visitor.shown()[2]
+    assert third is not None
+    expect(visitor.mode.locator(".pair .after")).to_have_attribute("src", third)
     visitor.keep("vary")
     assert visitor.complaints == []
 
