@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 
 from movq_core.params import EditParams, SamplingParams
 
-PROTOCOL_VERSION = 1
 MAX_IMAGES = 16
 
 

@@ -22,6 +22,7 @@ from movq_core.params import MAX_SEED, EditParams, SamplingParams
 from movq_core.protocol import ImageFormat, Priority, Tiling
 from service.job import Status
 from service.settings import MAX_WAIT_S
+from service.webhooks.destination import is_public
 
 MAX_IMAGES_PER_REQUEST = 4
 MAX_JOBS_LISTED = 100
@@ -45,7 +46,7 @@ def _public_host(url: HttpUrl) -> HttpUrl:
         address = ipaddress.ip_address(host)
     except ValueError:
         return url
-    if not address.is_global or address.is_multicast:
+    if not is_public(address):
         raise ValueError(f"{host} is a private address; a webhook goes to a public https address")
     return url
 

@@ -8,18 +8,9 @@ the turn at hand, and after a long turn of its own for as long as that was. No d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
-
-
-class Kind(Enum):
-    """What the engine's device does. A turn is the smallest piece of it."""
-
-    GENERATION = "generation"  # one step of the batch, or the pixels of one finished image
-    TILES = "tiles"  # one tile of an encode, decode or reconstruct job, or the window of an edit
-    PREVIEWS = "previews"  # a watched image as it stands
 
 
 class Turns(Generic[Key]):

@@ -114,6 +114,7 @@ def test_priority_and_deadline_stand_in_the_envelope(client: httpx.Client) -> No
         ("https://0x7f.1/x", "127.0.0.1 is a private address"),
         ("https://[::1]/x", "::1 is a private address"),
         ("https://[::ffff:10.0.0.1]/x", "is a private address"),
+        ("https://[64:ff9b::a00:1]/x", "is a private address"),  # 10.0.0.1 by way of NAT64
         ("https://169.254.169.254/latest", "is a private address"),
         ("https://localhost/x", "localhost is not a public host"),
         ("nonsense", "valid URL"),
