@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from movq_core.blobs import BlobStore
+from movq_core.environment import complaint
 from movq_core.errors import BundleError
 from service.app import create_app
 from service.catalog import Catalog
@@ -34,7 +35,7 @@ def main() -> int:
         settings = EnvironmentSettings()
         catalog = Catalog(settings.models)
     except ValidationError as error:
-        sys.stderr.write(f"{_sentence(error)}\n")
+        sys.stderr.write(f"{complaint(error)}\n")
         return 1
     except BundleError as error:
         sys.stderr.write(f"{error}\n")
@@ -52,15 +53,6 @@ def main() -> int:
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     return 0
-
-
-def _sentence(error: ValidationError) -> str:
-    """What is wrong with which variable; never its value, which may be a secret."""
-    wrong = [
-        (".".join(map(str, item["loc"])).upper(), item["msg"].removeprefix("Value error, "))
-        for item in error.errors()
-    ]
-    return " ".join(f"MOVQ_{name} is not valid: {message}." for name, message in wrong)
 
 
 if __name__ == "__main__":

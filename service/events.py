@@ -19,15 +19,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 import redis
-import redis.asyncio
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from movq_core.errors import JobNotFound, QueueUnavailable
 from movq_core.events import EVENTS_CHANNEL, events_key, watchers_key
 from movq_core.protocol import EventType
-from service.jobs import OUTAGE_PAUSE_S, SOCKET_TIMEOUT_S, outage_told
+from service.jobs import OUTAGE_PAUSE_S, outage_told
 from service.queue_scripts import RENEW_WATCHES, UNWATCH, WATCH
+from service.redis_connections import open_async_client
 from service.settings import Settings
 
 WATCH_S = 10  # a watcher that is not heard from for so long has gone
@@ -55,17 +53,8 @@ class JobEvents:
 
     def __init__(self, settings: Settings) -> None:
         self._name = uuid.uuid4().hex  # as a watcher
-        self._redis = redis.asyncio.Redis.from_pool(
-            redis.asyncio.BlockingConnectionPool.from_url(
-                settings.redis_url,
-                max_connections=CONNECTIONS,
-                timeout=None,  # a crowd of listeners waits for its turn
-                socket_timeout=SOCKET_TIMEOUT_S,
-                socket_connect_timeout=SOCKET_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-            )
-        )
+        # A crowd of listeners waits for its turn.
+        self._redis = open_async_client(settings.redis_url, CONNECTIONS, wait_s=None)
         self._register = self._redis.register_script(WATCH)
         self._renew = self._redis.register_script(RENEW_WATCHES)
         self._unregister = self._redis.register_script(UNWATCH)

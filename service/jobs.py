@@ -17,10 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
-import redis.asyncio
 from anyio import CancelScope, to_thread
-from redis.backoff import NoBackoff
-from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
 from rq.exceptions import InvalidJobOperation
@@ -36,6 +33,7 @@ from movq_core.protocol import Priority, Request, queue_name
 from service.admission import Admission, Count, Load
 from service.job import Job, Status, Submission, Submitted, images_of
 from service.queue_scripts import CANCEL, ENQUEUE, LOAD
+from service.redis_connections import open_async_client, open_client
 from service.rq_records import (
     SERIALIZER,
     Keys,
@@ -50,7 +48,6 @@ from service.rq_records import (
 )
 from service.settings import Settings
 
-SOCKET_TIMEOUT_S = 5.0
 WAIT_SLICE_S = 1.0  # a cancelled job writes no result, so its status is read again this often
 OUTAGE_PAUSE_S = 0.5
 DOOR_CONNECTIONS = 16
@@ -76,20 +73,11 @@ class JobStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._admission = Admission(settings.max_queue_images)
-        options: dict[str, Any] = {
-            "socket_timeout": SOCKET_TIMEOUT_S,
-            "socket_connect_timeout": SOCKET_TIMEOUT_S,
-            "retry": RedisRetry(NoBackoff(), 0),
-            "protocol": 2,  # in the third, XREAD answers in another shape
-        }
-        self._redis = redis.Redis.from_url(settings.redis_url, **options)
+        self._redis = open_client(settings.redis_url)
         # Who waits for a result holds a connection; who wants in must find one nevertheless, or wait for it.
         waiters = settings.max_queue_images + WAITERS_BESIDE
-        self._waiting = redis.asyncio.Redis.from_url(settings.redis_url, max_connections=waiters, **options)
-        door = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.redis_url, max_connections=DOOR_CONNECTIONS, timeout=SOCKET_TIMEOUT_S, **options
-        )
-        self._door = redis.asyncio.Redis.from_pool(door)
+        self._waiting = open_async_client(settings.redis_url, waiters)
+        self._door = open_async_client(settings.redis_url, DOOR_CONNECTIONS)
         self._enter = self._door.register_script(ENQUEUE)
         self._take_out = self._door.register_script(CANCEL)
         self._count = self._door.register_script(LOAD)

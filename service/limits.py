@@ -13,8 +13,9 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
 from movq_core.errors import QueueUnavailable, TooManyRequests
+from service.redis_connections import open_async_pool
 
-SOCKET_TIMEOUT_S = 5.0
+CONNECTIONS = 16
 _PREFIX = "movq:rate"
 
 
@@ -32,12 +33,11 @@ class RateLimit:
     def __init__(self, rate: str, redis_url: str) -> None:
         self._rate = parse_rate(rate)
         self._storage = RedisStorage(
-            f"async+{redis_url}",
+            "async+redis://",  # where Redis is, its connections know
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix=_PREFIX,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
+            connection_pool=open_async_pool(redis_url, CONNECTIONS),  # type: ignore[arg-type]  # it is passed on
         )
         self._window = MovingWindowRateLimiter(self._storage)
 

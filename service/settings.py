@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from movq_core.redis_address import RedisURL
 from service.keys import Key, parse_keys
 from service.limits import parse_rate
 
@@ -25,7 +26,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: RedisURL = Field(default="redis://127.0.0.1:6379/0", repr=False)  # shared with the workers
     blobs_url: str = "data/blobs"  # a folder, or any fsspec URL; shared with the workers
     # Bundles' folders: their config.json, labels.json and examples/ are read; the first is the default.
     models: Annotated[tuple[Path, ...], _CommaSeparated] = (Path("models/emoji-64"),)

@@ -20,6 +20,7 @@ import structlog
 from pydantic import ValidationError
 
 from movq_core.blobs import BlobStore
+from movq_core.environment import complaint
 from movq_core.errors import BundleError, QueueUnavailable
 from worker.bundle_watch import BundleWatch, in_a_thread_that_ends
 from worker.engine import Engine
@@ -62,7 +63,7 @@ def main() -> int:
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{complaint(error)}\n")
         return MISCONFIGURED
     configure_logs(settings.log_level)
     # Where torch's compiler looks for what it has built before, unless somebody said otherwise.

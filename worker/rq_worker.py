@@ -25,13 +25,11 @@ from functools import partial
 from typing import Any
 
 import structlog
-from redis import ConnectionPool, Redis
-from redis.backoff import NoBackoff
+from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 from rq import Queue
 from rq.command import parse_payload
 from rq.defaults import RQ_KEY_PREFIX
@@ -47,6 +45,7 @@ from movq_core.events import watch_channel
 from movq_core.protocol import EventType, PreviewEvent, Priority, StepEvent, queue_name
 from worker import queue_scripts
 from worker.claim import Claim, Ending, Lease, Renewal
+from worker.redis_connections import open_client
 from worker.rq_records import claim_of, final_record
 
 WORKER_TTL_S = 30  # a worker that is silent for this and a minute is gone from `rq info`
@@ -55,6 +54,7 @@ REAP_BATCH = 100
 TAKE_BATCH = 16  # jobs in one round trip: a batch's rows, mostly
 _EVENT_TYPES: dict[type, EventType] = {StepEvent: EventType.STEP, PreviewEvent: EventType.PREVIEW}
 _OUTAGES = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
+_REFUSALS = ("MISCONF", "NOREPLICAS")  # its disk is full, mostly; it has fewer replicas than it must
 
 log = structlog.get_logger("movq.rq_worker")
 
@@ -66,7 +66,8 @@ class RQWorker(BaseWorker):
     Redis raise QueueUnavailable while it is away, and may then be called again.
     """
 
-    def __init__(self, connection: Redis, model: str, *, lease_s: int) -> None:
+    def __init__(self, connection: Redis, watching: Redis, model: str, *, lease_s: int) -> None:
+        """`watching`: connections of their own for the bells, which block."""
         # A name that was never used: RQ refuses the name of a worker that was killed a moment ago.
         name = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         names = [queue_name(model, priority) for priority in Priority]
@@ -81,8 +82,7 @@ class RQWorker(BaseWorker):
         self._stranded_since_s: dict[str, float] = {}
         self._queue_keys = [queue.key for queue in self.queues]
         self._wip_keys = [queue.started_job_registry.key for queue in self.queues]
-        pool = connection.connection_pool
-        self._watching = Redis.from_pool(ConnectionPool(pool.connection_class, **pool.connection_kwargs))
+        self._watching = watching
         self._take = connection.register_script(queue_scripts.TAKE)
         self._extend = connection.register_script(queue_scripts.EXTEND)
         self._tell = connection.register_script(queue_scripts.TELL_EVENTS)
@@ -376,14 +376,11 @@ class RQWorker(BaseWorker):
 
 
 def connect(url: str, model: str, *, lease_s: int) -> RQWorker:
-    """A worker for the bundle `model` on the Redis at `url`; raises QueueUnavailable.
-
-    The client never repeats a command by itself: whether the first one ran is for us to find out.
-    """
-    connection = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0))
+    """A worker for the bundle `model` on the Redis at `url`; raises QueueUnavailable."""
+    connection = open_client(url)
     with _outages():
         connection.ping()
-        return RQWorker(connection, model, lease_s=lease_s)
+        return RQWorker(connection, open_client(url), model, lease_s=lease_s)
 
 
 @contextmanager
@@ -394,7 +391,7 @@ def _outages() -> Iterator[None]:
     except _OUTAGES as error:
         raise QueueUnavailable(f"Redis: {error}") from error
     except ResponseError as error:
-        if not str(error).startswith("MISCONF"):  # its disk is full, mostly
+        if not str(error).startswith(_REFUSALS):
             raise
         raise QueueUnavailable(f"Redis: {error}") from error
 

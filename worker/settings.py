@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from movq_core.redis_address import RedisURL
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -21,7 +23,7 @@ class WorkerSettings(BaseSettings):
         env_prefix="MOVQ_", frozen=True, extra="ignore", protected_namespaces=()
     )
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: RedisURL = Field(default="redis://127.0.0.1:6379/0", repr=False)  # shared with the service
     blobs_url: str = "data/blobs"  # a folder, or any fsspec URL; shared with the service
     model_dir: Path = Path("models/emoji-64")
     device: Literal["auto", "cpu", "cuda"] = "auto"

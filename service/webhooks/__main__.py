@@ -17,6 +17,7 @@ import structlog
 from anyio import to_thread
 from pydantic import ValidationError
 
+from movq_core.environment import complaint
 from movq_core.errors import BundleError
 from service.catalog import Catalog
 from service.jobs import JobStore
@@ -38,7 +39,10 @@ def main() -> int:
     try:
         settings = WebhookSettings()
         catalog, sender = Catalog(settings.models), Sender(settings)
-    except (ValidationError, BundleError, OSError) as error:  # OSError: no such file of certificates
+    except ValidationError as error:
+        sys.stderr.write(f"{complaint(error)}\n")
+        return MISCONFIGURED
+    except (BundleError, OSError) as error:  # OSError: no such file of certificates
         sys.stderr.write(f"{error}\n")
         return MISCONFIGURED
     configure_logs(settings.log_level)

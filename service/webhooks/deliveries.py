@@ -23,6 +23,7 @@ from rq.job import Job
 from rq.scheduler import RQScheduler
 from rq.timeouts import TimerDeathPenalty
 
+from service.redis_connections import open_client
 from service.webhooks.destination import DestinationRefused
 from service.webhooks.sender import Delivery, GivenUp, Sender
 
@@ -70,7 +71,7 @@ class DeliveryQueue(Queue):
     @classmethod
     def open(cls, redis_url: str) -> DeliveryQueue:
         """The queue, once Redis is there."""
-        connection = Redis.from_url(redis_url)
+        connection = open_client(redis_url, socket_timeout=None)  # RQ sets one that suits how long it waits
         while not _answers(connection):
             time.sleep(RECONNECT_EVERY_S)
         return cls(QUEUE, connection=connection, serializer=SERIALIZER, job_class=DeliveryJob)

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import anyio
-import redis.asyncio
 import structlog
 from anyio import to_thread
 from pydantic import ValidationError
 from redis import RedisError
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from movq_core.errors import JobNotFound, QueueUnavailable
 from movq_core.events import ENDED_KEY
+from service.redis_connections import open_async_client
 from service.webhooks.envelope import Envelopes
 from service.webhooks.sender import Delivery
 
@@ -34,10 +32,7 @@ class Outbox:
     """
 
     def __init__(self, redis_url: str, envelopes: Envelopes, put: Callable[[Delivery], None]) -> None:
-        # Not repeated by the client library: a move whose answer was lost has happened.
-        self._redis: Any = redis.asyncio.Redis.from_url(
-            redis_url, socket_timeout=2 * WAIT_S, retry=Retry(NoBackoff(), 0)
-        )
+        self._redis: Any = open_async_client(redis_url, 1, socket_timeout=2 * WAIT_S)
         self._envelopes = envelopes
         self._put = put
 

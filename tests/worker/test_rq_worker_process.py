@@ -119,7 +119,15 @@ def test_it_waits_for_redis_and_can_be_told_to_stop_waiting(start: Start) -> Non
 def test_settings_that_cannot_be_are_told(start: Start) -> None:
     misconfigured = start(MOVQ_ROWS="0")
     assert misconfigured.wait(30) == 2
-    assert "rows" in log_of(misconfigured)
+    assert log_of(misconfigured) == "MOVQ_ROWS is not valid: Input should be greater than or equal to 1.\n"
+
+
+def test_an_address_that_cannot_be_is_told_without_its_password(start: Start) -> None:
+    misconfigured = start(MOVQ_REDIS_URL="redis+sentinel://me:hunter2@somewhere")
+    assert misconfigured.wait(30) == 2
+    log = log_of(misconfigured)
+    assert "MOVQ_REDIS_URL is not valid: name the service" in log
+    assert "hunter2" not in log
 
 
 def test_metrics_are_served(shop: Shop, start: Start, free_port: int) -> None:
