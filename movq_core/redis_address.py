@@ -5,7 +5,7 @@
     redis+sentinel://[USER:PASSWORD@]HOST[:26379][,HOST[:26379]...]/SERVICE[/DATABASE]
 
 `rediss://` and `rediss+sentinel://` are the same over TLS, and look at the server's certificate always:
-`?ssl_ca_certs=FILE` says who may have signed it, instead of the system's; `ssl_certfile` and `ssl_keyfile` are
+`?ssl_ca_certs=FILE` says who may have signed it; `ssl_certfile` and `ssl_keyfile` are
 the client's own. The Sentinels' credentials are `sentinel_username` and `sentinel_password`.
 """
 

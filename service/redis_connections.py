@@ -1,4 +1,4 @@
-"""All connections of the service to Redis are made here: to an address, or to the primary that Sentinel names.
+"""All connections of the service to Redis are made here: to an address, or to a primary that Sentinel names.
 
 Nothing is repeated by the client library, unless a caller wants it: a repeated script would enqueue a job
 twice. In the third protocol XREAD answers in another shape.

@@ -1,4 +1,4 @@
-"""All connections of a worker to Redis are made here: to an address, or to the primary that Sentinel names."""
+"""All connections of a worker to Redis are made here: to an address, or to a primary that Sentinel names."""
 
 from __future__ import annotations
 
