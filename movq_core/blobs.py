@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 
@@ -14,6 +18,9 @@ _OWNER = r"[a-z0-9][a-z0-9-]{0,31}"
 _KEY = re.compile(
     rf"(images|uploads|codes|previews)/(?:(?P<owner>{_OWNER})/)?[0-9a-f]{{64}}\.(png|webp|jpeg|json)"
 )
+_UNFINISHED = re.compile(rf"{_KEY.pattern}\.[0-9a-f]{{32}}\.part")
+FOLDERS = ("images", "uploads", "codes", "previews")
+_WRITTEN_AT = ("mtime", "LastModified", "last_modified", "updated", "created")  # as fsspec's systems say it
 
 
 def content_key(folder: str, data: bytes, suffix: str, owner: str | None = None) -> str:
@@ -29,15 +36,38 @@ def owner_of(key: str) -> str | None:
     return match["owner"]
 
 
+def keys_in(text: str) -> Iterator[str]:
+    """Every blob key that stands in a text, such as a job's record."""
+    return (match.group() for match in _KEY.finditer(text))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of the store. `name`: a key, or where a write was cut off, a key and the rest of its name."""
+
+    name: str
+    size_bytes: int
+    written_at_s: float  # seconds since 1970, by the store's own clock
+
+    @property
+    def folder(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def is_blob(self) -> bool:
+        return _KEY.fullmatch(self.name) is not None
+
+
 class BlobStore:
-    """Immutable blobs under one root URL, e.g. `file:///var/lib/movq/blobs` or `memory://`.
+    """Blobs under one root URL, e.g. `file:///var/lib/movq/blobs` or `memory://`; their bytes never change.
 
     A blob appears whole or not at all: it is written under a temporary name and moved.
-    Writing a key twice is harmless, because a key names its content.
+    Writing a key twice is harmless, because a key names its content; it makes the blob young again.
     """
 
     def __init__(self, url: str) -> None:
-        self._fs, root = fsspec.core.url_to_fs(url)
+        # What a store has told of its files is not believed a second time: other processes write there.
+        self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._root = str(root).rstrip("/")
 
     def _path(self, key: str) -> str:
@@ -45,11 +75,9 @@ class BlobStore:
         return f"{self._root}/{key}"
 
     def put(self, folder: str, data: bytes, suffix: str, owner: str | None = None) -> str:
-        """Store `data`; returns its key."""
+        """Store `data`; returns its key. It is written even if it is there: its age counts from now on."""
         key = content_key(folder, data, suffix, owner)
         path = self._path(key)
-        if self._fs.exists(path):
-            return key
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex}.part"
         self._fs.pipe_file(temporary, data)
@@ -63,3 +91,46 @@ class BlobStore:
         except FileNotFoundError as error:
             raise BlobNotFound(f"no blob {key}") from error
         return data
+
+    def files(self) -> Iterator[StoredFile]:
+        """All that was ever put and is there still, folder by folder: one is held in memory at a time."""
+        for folder in FOLDERS:
+            for path, info in self._fs.find(f"{self._root}/{folder}", detail=True).items():
+                name = path.removeprefix(f"{self._root}/")
+                if _KEY.fullmatch(name) or _UNFINISHED.fullmatch(name):
+                    yield StoredFile(name, info["size"], _written_at_s(info))
+
+    def now_s(self) -> float:
+        """The time by the clock that dates the files; it need not be ours."""
+        path = f"{self._root}/clock"
+        self._fs.makedirs(self._root, exist_ok=True)
+        self._fs.touch(path)
+        return _written_at_s(self._fs.info(path))
+
+    def remove(self, file: StoredFile) -> bool:
+        """Remove a file, unless it has gone or was written anew meanwhile; whether it was removed.
+
+        Raises ValueError for a name that `put` does not give.
+        """
+        if not file.is_blob and not _UNFINISHED.fullmatch(file.name):
+            raise ValueError(f"{file.name!r} is no file of this store")
+        path = f"{self._root}/{file.name}"
+        try:
+            # Some stores tell parts of a second in one answer and not in another.
+            if int(_written_at_s(self._fs.info(path))) > int(file.written_at_s):
+                return False
+            self._fs.rm_file(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def _written_at_s(info: dict[str, Any]) -> float:
+    """Seconds since 1970; raises OSError for a file system that does not tell."""
+    for name in _WRITTEN_AT:
+        match info.get(name):
+            case datetime() as moment:
+                return moment.timestamp()
+            case int() | float() as seconds:
+                return float(seconds)
+    raise OSError(f"this file system does not tell when {info['name']} was written")

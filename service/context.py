@@ -39,7 +39,7 @@ class Context:
                 return await to_thread.run_sync(self.blobs.get, key)
         except (BlobNotFound, InvalidRequest):
             pass
-        raise BlobNotFound(f"There is no {key[:200]}.")
+        raise BlobNotFound(f"There is no {key[:200]}, or no more: it was old, or had to make room.")
 
     async def store_blob(self, folder: str, data: bytes, suffix: str, owner: str | None) -> str:
         """Store `data`, off the event loop; returns its key."""

@@ -4,6 +4,7 @@ Keys that are not RQ's, beside those of `movq_core/events.py`; OWNER is `-` wher
 
     movq:jobs:OWNER               sorted set: the last job ids of an owner -> when they were made
     movq:open:OWNER               set: jobs that may be queued or running; looked through when it seems full
+                                  (both are forgotten when their owner has made no job for a month)
     movq:idempotency:OWNER:HASH   hash: `job_id`, `fingerprint` of an Idempotency-Key, for a day
 """
 
@@ -13,6 +14,7 @@ from movq_core.events import TELL
 
 IDEMPOTENCY_TTL_S = 24 * 3600
 JOBS_LISTED = 1000
+OWNER_TTL_S = 30 * 24 * 3600  # of what is known of an owner who makes no more jobs
 SUBMITTER = "submitter"  # the watcher that stands for a listener who is about to come
 
 # SORT reads a field of every record that the entries of a key name, in one command: a job that waits has its
@@ -68,7 +70,11 @@ redis.call('HSET', KEYS[2], unpack(ARGV, 8))
 if deadline_at ~= '' then redis.call('HSET', KEYS[2], 'deadline_at', deadline_at) end
 redis.call('ZADD', KEYS[4], now, id)
 redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -{JOBS_LISTED + 1})
-if ARGV[5] ~= '' then redis.call('SADD', KEYS[5], id) end
+redis.call('EXPIRE', KEYS[4], {OWNER_TTL_S})
+if ARGV[5] ~= '' then
+  redis.call('SADD', KEYS[5], id)
+  redis.call('EXPIRE', KEYS[5], {OWNER_TTL_S})
+end
 if ARGV[6] ~= '' then
   redis.call('HSET', KEYS[6], 'job_id', id, 'fingerprint', ARGV[6])
   redis.call('EXPIRE', KEYS[6], {IDEMPOTENCY_TTL_S})

@@ -67,11 +67,11 @@ def our_service(model_dir: Path, **environment: str) -> Iterator[Server]:
 
 
 def parts_of(launcher: psutil.Process) -> dict[str, list[psutil.Process]]:
-    """The launcher's children: worker, service, redis."""
+    """The launcher's children: worker, service, retention, redis."""
     parts: dict[str, list[psutil.Process]] = {}
     for child in launcher.children():
-        module = child.cmdline()[-1]
-        parts[module if module in ("worker", "service") else "redis"] = [child]
+        *_, option, module = child.cmdline()
+        parts[module.removeprefix("service.") if option == "-m" else "redis"] = [child]
     return parts
 
 

@@ -98,14 +98,14 @@ class Stack:
     # -- its processes --------------------------------------------------------------------------
 
     def children(self) -> dict[str, int]:
-        """Process ids of redis, worker and service, by what they run."""
+        """Process ids of redis, worker, service and retention, by what they run."""
         assert self.launcher is not None
         path = Path(f"/proc/{self.launcher.pid}/task/{self.launcher.pid}/children")
         found = {}
         for pid in path.read_text().split():
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
-            name = next((n for n in ("worker", "service") if f"-m {n}" in command), "redis")
-            found[name] = int(pid)
+            _, is_ours, module = command.strip().partition("-m ")
+            found[module.removeprefix("service.") if is_ours else "redis"] = int(pid)
         return found
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:

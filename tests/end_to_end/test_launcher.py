@@ -50,7 +50,7 @@ def launcher_says(**environment: str) -> str:
 def test_up_serves_both_kinds_of_work_and_leaves_no_process(launch: Callable[..., Stack]) -> None:
     stack = launch()
     children = stack.children()
-    assert set(children) == {"redis", "worker", "service"}
+    assert set(children) == {"redis", "worker", "service", "retention"}
     assert f"curl -X POST {stack.url}/generate" in stack.output()
 
     png = stack.post("/generate", json={"class_id": 1, "seed": 5}, headers={"accept": "image/png"})
@@ -193,7 +193,7 @@ def test_several_bundles_have_a_worker_each(
 ) -> None:
     stack = launch(MOVQ_MODEL_DIR=f"{tiny_bundle}, {other_bundle}")
     running = processes(stack)
-    assert set(running) == {"redis", "worker-tiny", "worker-other", "service"}
+    assert set(running) == {"redis", "worker-tiny", "worker-other", "retention", "service"}
     assert running["worker-other"]["MOVQ_MODEL_DIR"] == str(other_bundle)
     assert running["service"]["MOVQ_MODELS"] == f"{tiny_bundle},{other_bundle}"
     assert [model["name"] for model in stack.get("/v1/models").json()["models"]] == ["tiny", "other"]

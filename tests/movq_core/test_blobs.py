@@ -1,6 +1,7 @@
 """Blobs: content-named, whole or absent, never outside their folder."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -34,3 +35,22 @@ def test_missing(blobs):
 def test_only_keys_of_ours_are_looked_up(blobs, key):
     with pytest.raises(InvalidRequest):
         blobs.get(key)
+
+
+def test_files_are_told_with_their_ages(blobs):
+    key = blobs.put("codes", b"bytes", "json", owner="anna")
+    (file,) = blobs.files()
+    assert (file.name, file.size_bytes, file.folder, file.is_blob) == (key, 5, "codes", True)
+    assert abs(file.written_at_s - blobs.now_s()) < 10
+
+
+def test_a_file_is_removed_once_and_only_as_it_was_seen(blobs):
+    blobs.put("images", b"bytes", "png")
+    (file,) = blobs.files()
+    seen_before = replace(file, written_at_s=file.written_at_s - 100)
+    assert not blobs.remove(seen_before), "it was put again since"
+    assert blobs.remove(file)
+    assert not blobs.remove(file)
+    assert not list(blobs.files())
+    with pytest.raises(ValueError, match="no file of this store"):
+        blobs.remove(replace(file, name="images/../secret.png"))
