@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import cast
 
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
-from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
@@ -32,14 +30,15 @@ class RateLimit:
 
     def __init__(self, rate: str, redis_url: str) -> None:
         self._rate = parse_rate(rate)
-        self._storage = RedisStorage(
+        self._connections = open_async_pool(redis_url, CONNECTIONS)
+        storage = RedisStorage(
             "async+redis://",  # where Redis is, its connections know
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix=_PREFIX,
-            connection_pool=open_async_pool(redis_url, CONNECTIONS),  # type: ignore[arg-type]  # it is passed on
+            connection_pool=self._connections,  # type: ignore[arg-type]  # it is passed on
         )
-        self._window = MovingWindowRateLimiter(self._storage)
+        self._window = MovingWindowRateLimiter(storage)
 
     async def count(self, who: str) -> None:
         """Count a request of `who`; raises TooManyRequests, or QueueUnavailable when Redis is away."""
@@ -59,4 +58,4 @@ class RateLimit:
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        await cast(RedispyBridge, self._storage.bridge).storage.aclose()
+        await self._connections.disconnect()

@@ -67,6 +67,12 @@ class _BlockingSentinelPool(
 ):
     """The library has one that asks Sentinel, and one that waits; this does both."""
 
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Those in use, too, are closed when the pool is."""
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            await self.sentinel_manager.aclose()
+
 
 def _usual(timeout_s: float, retry: type[Retry | AsyncRetry]) -> dict[str, Any]:
     return {
