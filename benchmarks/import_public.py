@@ -19,11 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from movq_core.bundle import import_tokenizer
 from movq_core.config import MOVQ_PRESETS, MoVQConfig
 from movq_core.layouts import FLAT, to_theirs
 from movq_core.models.movq import MoVQ
-from movq_core.public_weights import read_public_weights, write_diffusers
+from movq_core.public_weights import import_tokenizer, read_public_weights, write_diffusers
 
 SIZES = ((1, 256, 256), (3, 192, 320))
 

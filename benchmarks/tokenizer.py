@@ -27,11 +27,11 @@ from torch import Tensor, nn
 
 from benchmarks.import_public import build_peer
 from benchmarks.measuring import JsonPath, Timing, interleaved, versions, write_json
-from movq_core.bundle import import_tokenizer
 from movq_core.config import MOVQ_PRESETS, MoVQConfig
 from movq_core.models.movq import MoVQ
 from movq_core.models.optimized.choices import Choices
 from movq_core.models.optimized.movq import OptimizedDecoder, OptimizedEncoder
+from movq_core.public_weights import import_tokenizer
 
 EAGER = "diffusers, eager"
 Half = Callable[[Tensor], Tensor]

@@ -27,8 +27,9 @@ def import_weights(
 
     The layout is found; every tensor must fit. The bundle has no prior: it encodes, decodes and reconstructs.
     """
-    from movq_core.bundle import ModelBundle, import_tokenizer
+    from movq_core.bundle import ModelBundle
     from movq_core.manifest import CONFIG_FILE, Manifest, fingerprint, name_for
+    from movq_core.public_weights import import_tokenizer
 
     if (out / CONFIG_FILE).exists() and not force:
         raise typer.BadParameter(f"{out} holds a bundle already; --force writes over it", param_hint="--out")

@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from movq_core.checksums import check_files, write_checksums
 from movq_core.errors import BundleError
 from movq_core.manifest import MASKGIT_FILE, MOVQ_FILE, Manifest, read_manifest, write_manifest
 from movq_core.models.maskgit import MaskGIT
 from movq_core.models.movq import MoVQ
-from movq_core.public_weights import read_public_weights
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,11 @@ class ModelBundle:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> ModelBundle:
-        """Every tensor must be there, fit and be used; raises BundleError that says which is not."""
+        """The files must be those that were exported, where that is known, and every tensor must be there,
+        fit and be used; raises BundleError that says which is not.
+        """
         manifest = read_manifest(folder)
+        check_files(folder, manifest.files)
         with torch.device("meta"):
             movq = MoVQ(manifest.movq)
             maskgit = MaskGIT(manifest.maskgit) if manifest.maskgit else None
@@ -47,24 +50,12 @@ class ModelBundle:
         return cls(manifest, movq, maskgit)
 
     def save(self, folder: Path) -> None:
-        """Write config, labels and weights (float32) into `folder`."""
+        """Write config, labels, weights (float32) and their checksums into `folder`."""
         write_manifest(self.manifest, folder)
         save_file(_contiguous(self.movq), folder / MOVQ_FILE)
         if self.maskgit is not None:
             save_file(_contiguous(self.maskgit), folder / MASKGIT_FILE)
-
-
-def import_tokenizer(path: Path | str, prefer_ema: bool = False) -> MoVQ:
-    """A MoVQ in eval mode with public weights: a file or a diffusers folder, in layout A, B or C.
-
-    The layout is found, every tensor must be there, fit and be used; raises BundleError that says which is
-    not, and for pickles that hold more than tensors. `prefer_ema` takes a checkpoint's averaged weights.
-    """
-    public = read_public_weights(Path(path), prefer_ema)
-    with torch.device("meta"):
-        movq = MoVQ(public.config)
-    movq.load_state_dict(public.tensors, strict=True, assign=True)
-    return movq.eval().requires_grad_(False)
+        write_checksums(folder, self.manifest.files)
 
 
 def _contiguous(module: nn.Module) -> dict[str, torch.Tensor]:

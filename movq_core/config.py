@@ -1,11 +1,16 @@
-"""Shapes of the two models, and the named presets; frozen and torch-free."""
+"""Shapes of the two models, and the named presets; frozen and torch-free.
+
+The upper bounds are far beyond any model: they keep a hostile config.json from costing more than a moment.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_Multiplier = Annotated[int, Field(ge=1, le=256)]
 
 
 class MoVQConfig(BaseModel):
@@ -18,18 +23,18 @@ class MoVQConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_size: int = Field(default=256, ge=8)  # pixels to a side in training
-    patch_size: int = Field(default=1, ge=1)
-    base_channels: int = Field(default=128, ge=1)
-    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    encoder_blocks: int = Field(default=2, ge=1)  # residual blocks a level
-    decoder_blocks: int = Field(default=3, ge=1)
+    image_size: int = Field(default=256, ge=8, le=2**14)  # pixels to a side in training
+    patch_size: int = Field(default=1, ge=1, le=256)
+    base_channels: int = Field(default=128, ge=1, le=2**14)
+    channel_multipliers: tuple[_Multiplier, ...] = Field(default=(1, 1, 2, 2, 4), min_length=1, max_length=12)
+    encoder_blocks: int = Field(default=2, ge=1, le=64)  # residual blocks a level
+    decoder_blocks: int = Field(default=3, ge=1, le=64)
     attention_levels: tuple[int, ...] = (4,)  # 0 is the finest level
     middle_attention: bool = True
-    code_channels: int = Field(default=4, ge=1)
-    code_dim: int = Field(default=64, ge=1)  # the paper's value is inferred
-    codebook_size: int = Field(default=1024, ge=2)
-    norm_groups: int = Field(default=32, ge=1)
+    code_channels: int = Field(default=4, ge=1, le=255)
+    code_dim: int = Field(default=64, ge=1, le=2**14)  # the paper's value is inferred
+    codebook_size: int = Field(default=1024, ge=2, le=2**16)
+    norm_groups: int = Field(default=32, ge=1, le=2**14)
     decoder_norm: Literal["spatial", "group"] = "spatial"  # "group": the plain VQGAN decoder
     norm_affine: bool = True  # GroupNorm's own weight and bias beside the modulation
 
@@ -68,14 +73,14 @@ class PriorConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    code_channels: int = Field(default=4, ge=1)
-    codebook_size: int = Field(default=1024, ge=2)
-    grid_size: int = Field(default=16, ge=1)
-    num_classes: int = Field(default=1000, ge=0)
-    width: int = Field(default=1024, ge=1)
-    depth: int = Field(default=24, ge=1)
-    heads: int = Field(default=16, ge=1)  # the paper's value is inferred
-    mlp_ratio: int = Field(default=4, ge=1)
+    code_channels: int = Field(default=4, ge=1, le=255)
+    codebook_size: int = Field(default=1024, ge=2, le=2**16)
+    grid_size: int = Field(default=16, ge=1, le=2**10)
+    num_classes: int = Field(default=1000, ge=0, le=2**20)
+    width: int = Field(default=1024, ge=1, le=2**16)
+    depth: int = Field(default=24, ge=1, le=512)
+    heads: int = Field(default=16, ge=1, le=2**10)  # the paper's value is inferred
+    mlp_ratio: int = Field(default=4, ge=1, le=64)
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     tied: bool = False  # a code's logit is the product with its own embedding, as in BERT and MaskGIT
 

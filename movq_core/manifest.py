@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
@@ -22,6 +22,7 @@ CONFIG_FILE = "config.json"
 LABELS_FILE = "labels.json"
 MOVQ_FILE = "movq.safetensors"
 MASKGIT_FILE = "maskgit.safetensors"
+MAX_JSON_BYTES = 4 * 2**20  # of each of the two; read before anything in them is believed
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # it stands in URLs and in the keys of queues
 
@@ -40,6 +41,12 @@ class Manifest(BaseModel):
     maskgit: MaskGITConfig | None = None
     sampling: SamplingParams = SamplingParams()
     labels: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files in a bundle's folder that it is made of."""
+        weights = (MOVQ_FILE, MASKGIT_FILE) if self.maskgit else (MOVQ_FILE,)
+        return (CONFIG_FILE, LABELS_FILE, *weights)
 
     @property
     def tasks(self) -> tuple[JobKind, ...]:
@@ -79,17 +86,29 @@ def name_for(folder: Path) -> str:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`; raises BundleError that names the file at fault."""
+    config, labels = (_read_json(folder, name) for name in (CONFIG_FILE, LABELS_FILE))
+    if not isinstance(config, dict):
+        raise BundleError(f"{folder / CONFIG_FILE} is not a JSON object")
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        labels = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
         return Manifest.model_validate({**config, "labels": labels})
-    except FileNotFoundError as error:
-        raise BundleError(f"{error.filename} is missing: {folder} is not a bundle") from error
-    except json.JSONDecodeError as error:
-        raise BundleError(f"the manifest in {folder} is not JSON: {error}") from error
     except ValidationError as error:
         faults = "; ".join(": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in error.errors())
         raise BundleError(f"the manifest in {folder} is not valid: {faults}") from error
+
+
+def _read_json(folder: Path, name: str) -> Any:
+    path = folder / name
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing: {folder} is not a bundle") from error
+    if len(data) > MAX_JSON_BYTES:
+        raise BundleError(f"{path} is longer than {MAX_JSON_BYTES:,} bytes")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        raise BundleError(f"the manifest in {folder} is not JSON: {error}") from error
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

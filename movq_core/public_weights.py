@@ -1,9 +1,13 @@
-"""Public weights on disk: read in any layout, tensors only, and written as diffusers reads them."""
+"""Public weights on disk: read in any layout, tensors only, and written as diffusers reads them.
+
+Nothing that serves imports this module: it alone in `movq_core` reads pickles, if only their tensors.
+"""
 
 from __future__ import annotations
 
 import json
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,11 @@ _DIFFUSERS_FILES = (WEIGHTS, "diffusion_pytorch_model.bin")
 SPATIAL_NORM_GROUPS = 32  # written into MoVQGAN's and diffusers' code, whatever norm_num_groups says
 # Beside the weights in a training checkpoint: the critic and its features, and averaged weights.
 _TRAINING = ("loss.", "ema_", "model_ema.")
+# What torch's reader of tensors raises, beside its own, on bytes that are no checkpoint.
+_READ_ERRORS = (
+    RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError, AssertionError, OSError,
+    OverflowError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,19 @@ def read_public_weights(path: Path, prefer_ema: bool = False) -> PublicWeights:
         raise BundleError(f"{file}: {error}") from error
 
 
+def import_tokenizer(path: Path | str, prefer_ema: bool = False) -> MoVQ:
+    """A MoVQ in eval mode with public weights: a file or a diffusers folder, in layout A, B or C.
+
+    The layout is found, every tensor must be there, fit and be used; raises BundleError that says which is
+    not, and for pickles that hold more than tensors. `prefer_ema` takes a checkpoint's averaged weights.
+    """
+    public = read_public_weights(Path(path), prefer_ema)
+    with torch.device("meta"):
+        movq = MoVQ(public.config)
+    movq.load_state_dict(public.tensors, strict=True, assign=True)
+    return movq.eval().requires_grad_(False)
+
+
 def _check_groups(config: MoVQConfig) -> None:
     if config.decoder_norm == "spatial" and config.norm_groups != SPATIAL_NORM_GROUPS:
         raise BundleError(f"public spatial norms have {SPATIAL_NORM_GROUPS} groups, not {config.norm_groups}")
@@ -85,8 +107,11 @@ def _locate(path: Path) -> tuple[Path, int]:
     if not file.exists():
         raise BundleError(f"{file} is missing")
     config = folder / CONFIG
-    beside = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
-    return file, int(beside.get("norm_num_groups", SPATIAL_NORM_GROUPS))
+    try:
+        beside = json.loads(config.read_bytes()) if config.exists() else {}
+        return file, int(beside.get("norm_num_groups", SPATIAL_NORM_GROUPS))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{config} is no config of diffusers: {error}") from error
 
 
 def _read_tensors(file: Path) -> Tensors:
@@ -101,7 +126,7 @@ def _read_tensors(file: Path) -> Tensors:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BundleError("refused: the pickle holds more than tensors, and could run code") from error
-    except (RuntimeError, EOFError) as error:
+    except _READ_ERRORS as error:
         raise BundleError(f"not a file of weights: {error}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -44,6 +44,7 @@ def main() -> int:
     app = create_app(
         settings, JobStore(settings), JobEvents(settings), BlobStore(settings.blobs_url), catalog
     )
+    app.state.context.uploads.start()
     uvicorn.run(
         app,
         host=settings.host,

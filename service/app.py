@@ -15,6 +15,7 @@ from service import openapi, problems
 from service.body_limit import BodyLimit
 from service.catalog import Catalog
 from service.context import Context
+from service.decoding.pool import DecodingPool
 from service.events import JobEvents
 from service.intake import FORM_OVERHEAD_BYTES
 from service.jobs import JobStore
@@ -38,7 +39,7 @@ from service.routes import (
 )
 from service.security_headers import SecurityHeaders
 from service.settings import Settings
-from service.uploads import UploadCleaner
+from service.uploads import Uploads
 
 _ROUTERS = (
     generate,
@@ -61,13 +62,14 @@ _EXPOSED = ("Location", "Retry-After", "X-Request-Id", "X-Movq-Job-Id", "X-Movq-
 def create_app(
     settings: Settings, store: JobStore, events: JobEvents, blob_store: BlobStore, catalog: Catalog
 ) -> FastAPI:
-    """The ASGI app; it closes `store` and `events` when it shuts down."""
+    """The ASGI app; it closes `store`, `events` and its decoders when it shuts down."""
     rate_limit = RateLimit(settings.rate_limit, settings.redis_url) if settings.rate_limit else None
-    context = Context(settings, store, events, blob_store, catalog, Metrics(), _cleaner(settings), rate_limit)
+    context = Context(settings, store, events, blob_store, catalog, Metrics(), _uploads(settings), rate_limit)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        context.uploads.close()
         await events.close()
         await store.close()
         if rate_limit is not None:
@@ -82,8 +84,8 @@ def create_app(
         generate_unique_id_function=_operation_id,
     )
     app.state.context = context
-    _add_middleware(app, context)
     problems.install(app)
+    _add_middleware(app, context)
     openapi.install(app, keys=bool(settings.api_keys))
     for module in _ROUTERS:
         app.include_router(module.router)
@@ -95,7 +97,8 @@ def create_app(
 def _add_middleware(app: FastAPI, context: Context) -> None:
     """Each one stands outside those before it."""
     settings = context.settings
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES)
+    max_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+    app.add_middleware(BodyLimit, max_bytes=max_bytes, small=_parsed_by_fastapi())
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -108,13 +111,21 @@ def _add_middleware(app: FastAPI, context: Context) -> None:
     app.add_middleware(Observation, metrics=context.metrics)
 
 
+def _parsed_by_fastapi() -> frozenset[str]:
+    """Paths whose bodies FastAPI parses as JSON, on the event loop."""
+    routes = [route for module in _ROUTERS for route in module.router.routes]
+    return frozenset(route.path for route in routes if isinstance(route, APIRoute) and route.body_field)
+
+
 def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _cleaner(settings: Settings) -> UploadCleaner:
-    return UploadCleaner(
+def _uploads(settings: Settings) -> Uploads:
+    pool = DecodingPool(
         max_pixels=settings.max_image_pixels,
+        max_bytes=settings.max_upload_bytes,
         timeout_s=settings.decode_timeout_s,
-        threads=settings.decode_threads,
+        processes=settings.decode_processes,
     )
+    return Uploads(pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -11,27 +12,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.problems import http_problem
 
 DRAIN_S = 2.0
+MAX_SMALL_BYTES = 64 * 1024  # a generation's fields take two
 
 
 class BodyLimit:
     """ASGI middleware: 413 by Content-Length before a byte is read, else once the count is over.
 
+    Bodies of the `small` paths are parsed on the event loop, and may have `MAX_SMALL_BYTES`.
+
     After the answer, what the client still sends is thrown away for a moment: closing at once
     would reset the connection, and the client would never read the answer.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, small: Collection[str] = ()) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._small = small
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _CountedBody(receive, self._max_bytes)
+        max_bytes = MAX_SMALL_BYTES if scope["path"] in self._small else self._max_bytes
+        body = _CountedBody(receive, max_bytes)
         draining_send = _DrainingSend(send, body)
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
+        if declared.isdecimal() and int(declared) > max_bytes:
             body.exceeded = True
             await http_problem(body.error())(scope, receive, draining_send)
             return
@@ -46,10 +52,9 @@ class _CountedBody:
         self.exceeded = False
 
     def error(self) -> HTTPException:
-        limit_mib = self._max_bytes / 2**20
         return HTTPException(
             413,
-            f"The body is too large: at most {limit_mib:.1f} MiB are taken.",
+            f"The body is too large: at most {_told(self._max_bytes)} are taken.",
             headers={"Connection": "close"},
         )
 
@@ -84,3 +89,7 @@ class _DrainingSend:
         await self._send({**message, "more_body": True})
         await self._body.drain()
         await self._send({"type": "http.response.body", "body": b""})
+
+
+def _told(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.1f} MiB" if size_bytes >= 2**20 else f"{size_bytes / 2**10:.0f} KiB"

@@ -16,7 +16,7 @@ from service.jobs import JobStore
 from service.limits import RateLimit
 from service.metrics import Metrics
 from service.settings import Settings
-from service.uploads import UploadCleaner
+from service.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Context:
     blobs: BlobStore
     catalog: Catalog
     metrics: Metrics
-    uploads: UploadCleaner
+    uploads: Uploads
     rate_limit: RateLimit | None
 
     async def read_blob(self, key: str, owner: str | None) -> bytes:

@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from movq_core.errors import ImageTooLarge, InvalidRequest
 from movq_core.protocol import ImageFormat, Tiling
 from service.bodies import FORM, MAX_FIELD_BYTES, MAX_FORM_FIELDS, media_type_of, read_file
-from service.edit_intake import edit_images
 from service.schemas import EditFields
 from service.settings import Settings
 from service.submission import Caller
@@ -37,8 +36,7 @@ async def store_edit(
 ) -> tuple[str, str | None]:
     """Keys of the image and of its mask, None where all of it may change. Raises InvalidRequest's kinds."""
     context = caller.context
-    max_pixels = context.settings.max_image_pixels
-    made = await context.uploads.run(edit_images, image, mask, fields, max_pixels)
+    made = await context.uploads.edit(image, mask, fields)
     image_key = await context.store_blob("uploads", made.image.png, "png", caller.owner)
     if made.mask is None:
         return image_key, None

@@ -44,8 +44,8 @@ class Settings(BaseModel):
     max_upload_bytes: int = Field(default=16 * 2**20, ge=1)
     max_image_pixels: int = Field(default=16_777_216, ge=1)
     max_whole_pixels: int = Field(default=1_048_576, ge=1)  # with tiling=whole, whose memory grows with it
-    decode_timeout_s: float = Field(default=20.0, gt=0)
-    decode_threads: int = Field(default=2, ge=1)
+    decode_timeout_s: float = Field(default=20.0, gt=0)  # then its process is killed
+    decode_processes: int = Field(default=2, ge=1)
 
     wait_s: float = Field(default=MAX_WAIT_S, ge=0, le=MAX_WAIT_S)  # what the short face waits by itself
     job_timeout_s: int = Field(default=300, ge=1)

@@ -1,40 +1,32 @@
-"""Uploads: whatever was sent becomes a plain RGB PNG, or an error that says why not.
+"""Uploads: whatever was sent becomes plain pixels and checked codes, or an error that says why not.
 
-The worker sees only what leaves here: 8-bit RGB, upright, in sRGB, on white, without metadata.
+Hostile bytes are decoded in processes of their own (decision 26). What comes back are numbers, whose count
+is checked; the PNG that a worker opens is written here.
 """
 
 from __future__ import annotations
 
 import io
-import struct
-import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVar
 
-import anyio
-from anyio import to_thread
-from PIL import Image, UnidentifiedImageError
+import structlog
+from PIL import Image
 
-from movq_core.errors import ImageTooLarge, InvalidImage
-from movq_core.picture import plain_rgb
+from movq_core.errors import ImageTooLarge, InvalidImage, InvalidRequest
+from movq_core.protocol import CodesDocument
+from service.bodies import InvalidBody
+from service.decoding.frames import Answer, Ask
+from service.decoding.pool import DecodingPool, Made
+from service.decoding.process import DecodingDied, DecodingTimeout
+from service.schemas import EditFields
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-ALLOWED = "Send one still PNG, JPEG or WebP image"
-
-# What Pillow's decoders raise on bytes that are not what they claim to be.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
-_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-
-# Pillow warns where it goes on: about odd metadata, which we drop; and about bombs, which we refuse.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-
+_REFUSALS = {kind.__name__: kind for kind in (InvalidRequest, InvalidImage, ImageTooLarge)}
 
 Result = TypeVar("Result")
-Arguments = TypeVarTuple("Arguments")
+
+log = structlog.get_logger("movq.uploads")
 
 
 @dataclass(frozen=True)
@@ -46,82 +38,108 @@ class CleanImage:
     width: int
 
 
-class UploadCleaner:
-    """Works on uploads in threads of its own number, each within a time limit."""
+@dataclass(frozen=True)
+class EditImages:
+    """What the worker sees; `mask` is None where the whole image may change."""
 
-    def __init__(self, *, max_pixels: int, timeout_s: float, threads: int) -> None:
-        self._max_pixels = max_pixels
-        self._timeout_s = timeout_s
-        self._threads = threads
-        self._limiter: anyio.CapacityLimiter | None = None
+    image: CleanImage
+    mask: CleanImage | None
+
+
+@dataclass(frozen=True)
+class ReceivedCodes:
+    """What a document of codes tells: `shape` (channels, rows, columns), `size` (height, width) in pixels.
+
+    A grid whose rows or channels differ in length has the shape (channels, 0, 0).
+    """
+
+    document: bytes
+    model: str
+    size: tuple[int, int]
+    shape: tuple[int, int, int]
+    least: int
+    most: int
+
+
+class Uploads:
+    """Decodes what callers send. Every method raises InvalidRequest's kinds, in sentences."""
+
+    def __init__(self, pool: DecodingPool) -> None:
+        self._pool = pool
+
+    def start(self) -> None:
+        self._pool.start()
+
+    def close(self) -> None:
+        self._pool.close()
 
     async def clean(self, data: bytes) -> CleanImage:
-        """Raises InvalidImage or ImageTooLarge; the sentence says what is allowed."""
-        return await self.run(clean_image, data, self._max_pixels)
+        """The image in `data`; raises InvalidImage or ImageTooLarge."""
+        return await self._ask(
+            Ask(work="picture"), [data], lambda answer, parts: self._image(answer, parts[0])
+        )
 
-    async def run(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """`work` in a thread; raises what it raises, and InvalidImage when it takes too long.
+    async def edit(self, image: bytes, mask: bytes | None, fields: EditFields) -> EditImages:
+        """Image and mask of an edit: decoded, joined with its boxes and expanded (decision 17)."""
+        ask = Ask(work="edit", boxes=fields.box, margins=fields.expand, strength=fields.strength)
+        return await self._ask(ask, [image] if mask is None else [image, mask], self._edit_images)
 
-        A thread cannot be stopped: one that is late is left behind, and keeps its place until done.
-        """
-        if self._limiter is None:  # belongs to an event loop, so not before there is one
-            self._limiter = anyio.CapacityLimiter(self._threads)
+    async def codes(self, data: bytes) -> ReceivedCodes:
+        """What a document of codes tells of itself; raises InvalidBody. Its model is not looked at."""
+        return await self._ask(Ask(work="codes"), [data], self._received, what="The document of codes")
+
+    async def _ask(
+        self, ask: Ask, parts: Sequence[bytes], made: Made[Result], what: str = "The image"
+    ) -> Result:
+        def checked(answer: Answer, made_parts: list[bytes]) -> Result:
+            if answer.error is not None:
+                raise _refusal(answer)
+            try:
+                return made(answer, made_parts)
+            except (ValueError, IndexError) as error:  # not as many parts, or numbers, as there should be
+                raise DecodingDied(f"an answer that cannot be: {error}") from error
+
         try:
-            with anyio.fail_after(self._timeout_s):
-                return await to_thread.run_sync(
-                    work, *arguments, limiter=self._limiter, abandon_on_cancel=True
-                )
-        except TimeoutError as error:
-            raise InvalidImage(f"The image could not be decoded within {self._timeout_s:g} s.") from error
+            return await self._pool.ask(ask, parts, checked)
+        except DecodingTimeout as error:
+            raise InvalidImage(f"{what} could not be decoded within {self._pool.timeout_s:g} s.") from error
+        except DecodingDied as error:
+            log.warning("a decoder died of what it was given", work=ask.work, reason=str(error))
+            raise InvalidImage(f"{what} is damaged: its decoder did not survive it.") from error
 
+    def _image(self, answer: Answer, pixels: bytes, mode: str = "RGB") -> CleanImage:
+        height, width = self._size(answer)
+        if len(pixels) != height * width * len(mode):
+            raise DecodingDied(f"{len(pixels)} bytes for {height} x {width} pixels")
+        return as_png(Image.frombytes(mode, (width, height), pixels))
 
-def clean_image(data: bytes, max_pixels: int) -> CleanImage:
-    """Decode `data`, make it plain, and write it as PNG; raises InvalidImage or ImageTooLarge."""
-    return as_png(decoded_rgb(data, max_pixels))
+    def _edit_images(self, answer: Answer, parts: list[bytes]) -> EditImages:
+        image, *masks = parts
+        return EditImages(self._image(answer, image), self._image(answer, masks[0], "L") if masks else None)
 
+    def _size(self, answer: Answer) -> tuple[int, int]:
+        if len(answer.shape) != 2 or min(answer.shape) < 1:
+            raise DecodingDied(f"no size of a picture: {answer.shape}")
+        height, width = answer.shape
+        if height * width > self._pool.max_pixels:
+            raise DecodingDied(f"{height} x {width} pixels")
+        return height, width
 
-def decoded_rgb(data: bytes, max_pixels: int) -> Image.Image:
-    """The image in `data`: RGB, upright, in sRGB, on white. Raises InvalidImage or ImageTooLarge."""
-    with opened(data, max_pixels) as image:
-        return plain_rgb(image)
-
-
-@contextmanager
-def opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """The image in `data`, decoded; what goes wrong with it, in the block too, becomes an error of ours."""
-    if not data:
-        raise InvalidImage(f"The image is empty. {ALLOWED}.")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check(image, max_pixels)
-            image.load()
-            yield image
-    except UnidentifiedImageError as error:
-        raise InvalidImage(f"These bytes are not an image that we know. {ALLOWED}.") from error
-    except _BOMB as error:
-        raise ImageTooLarge(f"The image is too large: at most {max_pixels:,} pixels are taken.") from error
-    except _DECODE_ERRORS as error:
-        raise InvalidImage(
-            f"The image is damaged or cut short, and could not be decoded. {ALLOWED}."
-        ) from error
+    def _received(self, answer: Answer, parts: list[bytes]) -> ReceivedCodes:
+        channels, rows, columns = answer.shape
+        shape = channels, rows, columns
+        return ReceivedCodes(parts[0], answer.model, answer.size, shape, answer.least, answer.most)
 
 
 def as_png(image: Image.Image) -> CleanImage:
-    """`image` as PNG, without metadata."""
-    image.info = {}  # the PNG writer would keep the profile
+    """`image` as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return CleanImage(buffer.getvalue(), image.height, image.width)
 
 
-def _check(image: Image.Image, max_pixels: int) -> None:
-    """Look at the header only: nothing has been decoded yet."""
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        raise ImageTooLarge(
-            f"The image has {image.width} x {image.height} pixels; at most {max_pixels:,} in all are taken."
-        )
-    # A JPEG with several pictures (MPO) is a phone's photograph with its depth or gain map.
-    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
-    if frames > 1:
-        raise InvalidImage(f"The image is animated ({frames} frames). {ALLOWED}.")
+def _refusal(answer: Answer) -> Exception:
+    """The error that the decoder tells of; one that it must not know is its bytes' fault."""
+    if answer.error == InvalidBody.__name__:
+        return InvalidBody(answer.faults, list(CodesDocument.model_fields))
+    return _REFUSALS.get(str(answer.error), InvalidImage)(answer.message)

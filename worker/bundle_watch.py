@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import structlog
 
+from movq_core.checksums import CHECKSUMS_FILE
 from movq_core.errors import BundleError, DeviceFault
 from movq_core.manifest import CONFIG_FILE, LABELS_FILE
 from worker.engine import Engine
@@ -29,7 +30,12 @@ class FolderState(NamedTuple):
     @classmethod
     def of(cls, folder: Path) -> FolderState:
         path = folder.resolve()
-        files = [path / CONFIG_FILE, path / LABELS_FILE, *path.glob("*.safetensors")]
+        files = [
+            path / CONFIG_FILE,
+            path / LABELS_FILE,
+            *path.glob("*.safetensors"),
+            *path.glob(CHECKSUMS_FILE),
+        ]
         try:
             states = [(file.name, file.stat()) for file in files]
         except OSError:  # no bundle; perhaps at this moment

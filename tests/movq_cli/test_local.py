@@ -1,5 +1,6 @@
 """Commands without a server, as they are typed: they make what a worker makes."""
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -16,7 +17,6 @@ from movq_core.bundle import ModelBundle
 from movq_core.params import SamplingParams, derived_seed
 from movq_core.protocol import EditRequest
 from movq_core.tiles import decode_tiles, encode_tiles, finish
-from service.edit_intake import edit_images
 from service.schemas import EditFields
 from tests.end_to_end.conftest import launch, tiny_bundle
 from tests.service.pictures import gradient, srgb_profile
@@ -93,11 +93,11 @@ def test_its_images_are_a_workers(bundle, runner, tmp_path):
         assert f"two-{index}.png: seed {params.seed}" in result.output.replace("\n", "")
 
 
-def servers_edit(runner, folder, request, mask=None, **fields):
+def servers_edit(uploads, runner, folder, request, mask=None, **fields):
     """The images that leave a server's door and its worker, of the same files; `request` without its keys."""
     fields = EditFields(**fields)
     mask = mask and (folder / mask).read_bytes()
-    made = edit_images((folder / "photo.jpg").read_bytes(), mask, fields, max_pixels=2**24)
+    made = asyncio.run(uploads.edit((folder / "photo.jpg").read_bytes(), mask, fields))
     blobs = BlobStore(str(folder / "blobs"))
     pool = ImagePool(blobs, runner.manifest, WorkerMetrics(), threads=1)
     keys = {
@@ -124,7 +124,7 @@ def servers_edit(runner, folder, request, mask=None, **fields):
     ids=["box", "boxes", "transparent", "white", "expand", "variation", "all of them"],
 )
 @pytest.mark.parametrize("num_images", [1, 3])
-def test_its_edits_are_a_servers(bundle, runner, pictures, fields, num_images):
+def test_its_edits_are_a_servers(uploads, bundle, runner, pictures, fields, num_images):  # noqa: PLR0917
     told = ["--seed", 5, "--steps", 4, "--guidance-scale", 2, "--class", "two", "-n", num_images]
     for name, value in fields.items():
         for one in value if name == "box" else [value]:
@@ -133,7 +133,7 @@ def test_its_edits_are_a_servers(bundle, runner, pictures, fields, num_images):
     assert result.exit_code == 0, result.output
     sampling = SamplingParams(seed=5, steps=4, guidance_scale=2)
     request = {"num_images": num_images, "sampling": sampling, "class_id": 1}
-    expected = servers_edit(runner, pictures, request, **fields)
+    expected = servers_edit(uploads, runner, pictures, request, **fields)
     assert len(expected) == num_images
     for index, pixels in enumerate(expected):
         name = "new.png" if num_images == 1 else f"new-{index}.png"

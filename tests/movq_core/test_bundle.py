@@ -52,6 +52,7 @@ def test_weights_that_do_not_fit_are_refused(folder, change):
     if change == "reshape":
         tensors["norm_out.weight"] = tensor[:-1].clone()
     save_file(tensors, path)
+    (folder / "SHA256SUMS").unlink()
     with pytest.raises(BundleError, match="norm_out"):
         ModelBundle.load(folder)
 
@@ -107,3 +108,36 @@ def test_the_fingerprint_names_the_weights(folder):
     path = folder / "movq.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     assert fingerprint(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("config.json", b"\xac", "is not JSON"),
+        ("config.json", b"[" * 100_000, "is not JSON"),
+        ("config.json", b"[]", "is not a JSON object"),
+        ("labels.json", b'"' + b"a" * 2**22 + b'"', "longer than 4,194,304 bytes"),
+    ],
+)
+def test_hostile_json_is_refused_in_a_sentence(folder, name, data, says):
+    """Found by `make fuzz-files`, but for the last."""
+    (folder / name).write_bytes(data)
+    with pytest.raises(BundleError, match=says):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("maskgit", "depth", 10**9),  # would be built, layer by layer, for days
+        ("movq", "encoder_blocks", 10**9),
+        ("movq", "channel_multipliers", [1] * 60),
+        ("movq", "channel_multipliers", [0, 1]),
+    ],
+)
+def test_a_config_of_absurd_size_is_refused_at_once(folder, part, name, value):
+    config = json.loads((folder / "config.json").read_text())
+    config[part][name] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match=f"{part}.*{name}"):
+        read_manifest(folder)

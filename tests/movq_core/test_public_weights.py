@@ -5,12 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from movq_core.bundle import import_tokenizer
 from movq_core.config import MOVQ_PRESETS
 from movq_core.errors import BundleError
 from movq_core.layouts import DIFFUSERS, FLAT, infer_config, to_theirs
 from movq_core.models.movq import MoVQ
-from movq_core.public_weights import read_public_weights, write_diffusers
+from movq_core.public_weights import import_tokenizer, read_public_weights, write_diffusers
 
 PUBLIC = {
     "67m": (128, 2, 431, 67_832_495),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -11,8 +13,8 @@ from PIL import Image
 
 from movq_core.errors import ImageTooLarge, InvalidRequest
 from movq_core.protocol import EditRequest
-from service.edit_intake import edit_images
 from service.schemas import EditFields
+from service.uploads import Uploads
 from tests.service.pictures import encoded, gradient, opened
 from tests.service.standin import StandIn, known_jobs
 
@@ -31,18 +33,25 @@ def mask_of(width: int = 40, height: int = 30, mode: str = "L") -> Image.Image:
     return image
 
 
-def made(
-    *, image: bytes = PHOTO, mask: bytes | None = None, max_pixels: int = MAX_PIXELS, **fields: Any
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels of the image, and where it is made anew."""
-    result = edit_images(image, mask, EditFields(**fields), max_pixels)
-    anew = None if result.mask is None else np.asarray(opened(result.mask.png))
-    assert anew is None or set(np.unique(anew)) <= {0, 255}
-    return np.asarray(opened(result.image.png)), None if anew is None else anew == 255
+Made = Callable[..., tuple[np.ndarray, np.ndarray | None]]
+
+
+@pytest.fixture
+def made(uploads_of: Callable[[int], Uploads]) -> Made:
+    def make(
+        *, image: bytes = PHOTO, mask: bytes | None = None, max_pixels: int = MAX_PIXELS, **fields: Any
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pixels of the image, and where it is made anew."""
+        result = asyncio.run(uploads_of(max_pixels).edit(image, mask, EditFields(**fields)))
+        anew = None if result.mask is None else np.asarray(opened(result.mask.png))
+        assert anew is None or set(np.unique(anew)) <= {0, 255}
+        return np.asarray(opened(result.image.png)), None if anew is None else anew == 255
+
+    return make
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA"])
-def test_a_mask_is_white_or_transparent(mode: str) -> None:
+def test_a_mask_is_white_or_transparent(made: Made, mode: str) -> None:
     image, anew = made(mask=encoded(mask_of(mode=mode)))
     assert np.array_equal(image, np.asarray(gradient(40, 30)))
     expected = np.zeros((30, 40), bool)
@@ -50,27 +59,27 @@ def test_a_mask_is_white_or_transparent(mode: str) -> None:
     assert np.array_equal(anew, expected)
 
 
-def test_an_opaque_alpha_says_nothing() -> None:
+def test_an_opaque_alpha_says_nothing(made: Made) -> None:
     _, anew = made(mask=encoded(mask_of().convert("RGBA")))
     assert anew is not None
     assert anew.sum() == 15 * 20
 
 
-def test_grey_counts_from_the_middle() -> None:
+def test_grey_counts_from_the_middle(made: Made) -> None:
     mask = Image.fromarray(np.array([[127, 128]], np.uint8))
     _, anew = made(image=encoded(gradient(2, 1)), mask=encoded(mask))
     assert anew is not None
     assert anew.tolist() == [[False, True]]
 
 
-def test_boxes_are_joined_with_the_mask_and_cut_at_the_edge() -> None:
+def test_boxes_are_joined_with_the_mask_and_cut_at_the_edge(made: Made) -> None:
     _, anew = made(mask=encoded(mask_of()), box=["30,20,100,100", "0,0,5,5"])
     assert anew is not None
     assert anew.sum() == 15 * 20 + 10 * 10
     assert anew[29, 39]
 
 
-def test_expand_repeats_the_edge_and_fills_the_margin() -> None:
+def test_expand_repeats_the_edge_and_fills_the_margin(made: Made) -> None:
     image, anew = made(expand="3,2,1,0")
     assert anew is not None
     assert image.shape == (32, 44, 3)
@@ -81,11 +90,11 @@ def test_expand_repeats_the_edge_and_fills_the_margin() -> None:
     assert anew.sum() == 32 * 44 - 30 * 40
 
 
-def test_a_variation_has_no_mask() -> None:
+def test_a_variation_has_no_mask(made: Made) -> None:
     assert made(strength=0.5)[1] is None
 
 
-def test_a_mask_is_turned_as_its_image_is() -> None:
+def test_a_mask_is_turned_as_its_image_is(made: Made) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = encoded(gradient(40, 30), "JPEG", exif=exif)  # upright: 30 x 40
@@ -106,7 +115,9 @@ def test_a_mask_is_turned_as_its_image_is() -> None:
         ({"expand": "0,0,100,0", "max_pixels": 2000}, ImageTooLarge, "140 x 30 pixels; at most 2,000"),
     ],
 )
-def test_what_cannot_be_edited(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+def test_what_cannot_be_edited(
+    made: Made, arguments: dict[str, Any], error: type[Exception], says: str
+) -> None:
     with pytest.raises(error, match=says):
         made(**arguments)
 

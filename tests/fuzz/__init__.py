@@ -1,0 +1,1 @@
+"""Hostile bytes against everything that reads bytes of others; see `__main__`."""
