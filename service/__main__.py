@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import uvicorn
@@ -22,7 +23,7 @@ SHUTDOWN_S = 5  # for those who wait for a job; it stays on the queue
 
 
 class EnvironmentSettings(Settings, BaseSettings):
-    """`Settings`, with every field read from `MOVQ_<FIELD>`."""
+    """`Settings`, with every field read from `MOVQ_<FIELD>`, or a file `movq_<field>` in MOVQ_SECRETS_DIR."""
 
     model_config = SettingsConfigDict(
         env_prefix="MOVQ_", frozen=True, extra="ignore", protected_namespaces=()
@@ -32,7 +33,7 @@ class EnvironmentSettings(Settings, BaseSettings):
 def main() -> int:
     """Serve until told to stop; 1 when a setting is wrong, or a model's manifest cannot be read."""
     try:
-        settings = EnvironmentSettings()
+        settings = EnvironmentSettings(_secrets_dir=os.environ.get("MOVQ_SECRETS_DIR"))
         catalog = Catalog(settings.models)
     except ValidationError as error:
         sys.stderr.write(f"{complaint(error)}\n")

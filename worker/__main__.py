@@ -61,7 +61,7 @@ class StopSignal:
 def main() -> int:
     """Load the model, then serve the queue until told to stop."""
     try:
-        settings = WorkerSettings()
+        settings = WorkerSettings(_secrets_dir=os.environ.get("MOVQ_SECRETS_DIR"))
     except ValidationError as error:
         sys.stderr.write(f"{complaint(error)}\n")
         return MISCONFIGURED

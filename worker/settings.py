@@ -1,4 +1,4 @@
-"""WorkerSettings: a worker's environment, MOVQ_*."""
+"""WorkerSettings: a worker's environment, MOVQ_*; and files named like it, in MOVQ_SECRETS_DIR."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ log = structlog.get_logger("movq.webhooks")
 def main() -> int:
     """RQ's worker has the main thread, for its signals; the outbox and the clock have another."""
     try:
-        settings = WebhookSettings()
+        settings = WebhookSettings(_secrets_dir=os.environ.get("MOVQ_SECRETS_DIR"))
         catalog, sender = Catalog(settings.models), Sender(settings)
     except ValidationError as error:
         sys.stderr.write(f"{complaint(error)}\n")

@@ -18,7 +18,7 @@ MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # as Standard Webhooks has it
 
 
 class WebhookSettings(Settings, BaseSettings):
-    """Read once, from `MOVQ_<FIELD>`, by `__main__`."""
+    """Read once, from `MOVQ_<FIELD>` or MOVQ_SECRETS_DIR, by `__main__`."""
 
     model_config = SettingsConfigDict(
         env_prefix="MOVQ_", frozen=True, extra="ignore", protected_namespaces=()
