@@ -186,7 +186,7 @@ class Trial:
         png = self.generate()
         self.log.claim(png.startswith(b"\x89PNG"), f"POST /generate: a PNG of {len(png)} bytes")
         answer = self.http.post("/reconstruct", files={"image": PICTURE.read_bytes()}).raise_for_status()
-        figures = answer.json()["metrics"]
+        figures = answer.json()["fidelity"]
         self.log.claim(figures["psnr_db"] > 20, f"POST /reconstruct: PSNR {figures['psnr_db']:.1f} dB")
         return png
 
