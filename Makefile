@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint demo-bundle fuzz bench bench-gpu clean
+.PHONY: help up test lint demo-bundle fuzz bench bench-gpu compose-trial clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: .venv/bench.stamp ## measure on this machine, each part beside its peers 
 bench-gpu: .venv/dev.stamp ## measure on a CUDA card: prior, decoder, sampler, host (ten minutes)
 	@mkdir -p data
 	$(BIN)/python -m benchmarks.gpu --json data/bench-gpu.json
+
+compose-trial: .venv/dev.stamp ## docker compose from nothing: serves, is killed, scales, stops, loses nothing; COMPOSE_FILES= adds some (ten minutes)
+	$(BIN)/python -m deploy.compose_trial $(COMPOSE_FILES)
 
 clean: ## remove the environment and the caches; data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build

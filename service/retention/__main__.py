@@ -5,6 +5,7 @@ Exit codes: 0 stopped on request; 2 it can never start as it is configured.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -25,7 +26,7 @@ def main() -> int:
     """Sweep until SIGTERM or SIGINT."""
     metrics = RetentionMetrics()
     try:
-        settings = RetentionSettings()
+        settings = RetentionSettings(_secrets_dir=os.environ.get("MOVQ_SECRETS_DIR"))
         blobs, records = BlobStore(settings.blobs_url), JobRecords(settings.redis_url)
         if settings.metrics_port:
             metrics.serve(settings.metrics_port, settings.metrics_host)

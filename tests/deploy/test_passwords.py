@@ -58,7 +58,12 @@ def test_redis_asks_for_it(volumes: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "field", "code"),
-    [("service", "port", 1), ("worker", "lease_s", 2), ("service.webhooks", "webhook_timeout_s", 2)],
+    [
+        ("service", "port", 1),
+        ("worker", "lease_s", 2),
+        ("service.webhooks", "webhook_timeout_s", 2),
+        ("service.retention", "retention_every_s", 2),
+    ],
 )
 def test_every_process_reads_settings_from_files(module: str, field: str, code: int, volumes: Path) -> None:
     (volumes / "passwords" / f"movq_{field}").write_text("often")
