@@ -6,19 +6,22 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 
-from movq_core.errors import BlobNotFound, InvalidRequest
+from movq_core.errors import BlobNotFound, BlobStoreUnavailable, InvalidRequest, MovqError
 
 _OWNER = r"[a-z0-9][a-z0-9-]{0,31}"
 _KEY = re.compile(
     rf"(images|uploads|codes|previews)/(?:(?P<owner>{_OWNER})/)?[0-9a-f]{{64}}\.(png|webp|jpeg|json)"
 )
 _UNFINISHED = re.compile(rf"{_KEY.pattern}\.[0-9a-f]{{32}}\.part")
+# fsspec's names of stores where an object is there whole or not at all, and there are no folders to make.
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 FOLDERS = ("images", "uploads", "codes", "previews")
 _WRITTEN_AT = ("mtime", "LastModified", "last_modified", "updated", "created")  # as fsspec's systems say it
 
@@ -61,14 +64,16 @@ class StoredFile:
 class BlobStore:
     """Blobs under one root URL, e.g. `file:///var/lib/movq/blobs` or `memory://`; their bytes never change.
 
-    A blob appears whole or not at all: it is written under a temporary name and moved.
-    Writing a key twice is harmless, because a key names its content; it makes the blob young again.
+    A blob appears whole or not at all: where the store does not see to that, it is written under a temporary
+    name and moved. Writing a key twice is harmless, because a key names its content; it makes the blob young
+    again. All that asks the store raises BlobStoreUnavailable when it is away, or refuses.
     """
 
     def __init__(self, url: str) -> None:
         # What a store has told of its files is not believed a second time: other processes write there.
         self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._root = str(root).rstrip("/")
+        self._is_object_store = fsspec.utils.get_protocol(url) in _OBJECT_STORES
 
     def _path(self, key: str) -> str:
         owner_of(key)  # raises
@@ -78,24 +83,32 @@ class BlobStore:
         """Store `data`; returns its key. It is written even if it is there: its age counts from now on."""
         key = content_key(folder, data, suffix, owner)
         path = self._path(key)
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        temporary = f"{path}.{uuid.uuid4().hex}.part"
-        self._fs.pipe_file(temporary, data)
-        self._fs.mv(temporary, path)
+        with _outages():
+            if self._is_object_store:
+                self._fs.pipe_file(path, data)
+            else:
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                temporary = f"{path}.{uuid.uuid4().hex}.part"
+                self._fs.pipe_file(temporary, data)
+                self._fs.mv(temporary, path)
         return key
 
     def get(self, key: str) -> bytes:
         """The bytes under `key`; raises BlobNotFound."""
-        try:
-            data: bytes = self._fs.cat_file(self._path(key))
-        except FileNotFoundError as error:
-            raise BlobNotFound(f"no blob {key}") from error
+        path = self._path(key)
+        with _outages():
+            try:
+                data: bytes = self._fs.cat_file(path)
+            except FileNotFoundError as error:
+                raise BlobNotFound(f"no blob {key}") from error
         return data
 
     def files(self) -> Iterator[StoredFile]:
         """All that was ever put and is there still, folder by folder: one is held in memory at a time."""
         for folder in FOLDERS:
-            for path, info in self._fs.find(f"{self._root}/{folder}", detail=True).items():
+            with _outages():
+                found = self._fs.find(f"{self._root}/{folder}", detail=True)
+            for path, info in found.items():
                 name = path.removeprefix(f"{self._root}/")
                 if _KEY.fullmatch(name) or _UNFINISHED.fullmatch(name):
                     yield StoredFile(name, info["size"], _written_at_s(info))
@@ -103,9 +116,11 @@ class BlobStore:
     def now_s(self) -> float:
         """The time by the clock that dates the files; it need not be ours."""
         path = f"{self._root}/clock"
-        self._fs.makedirs(self._root, exist_ok=True)
-        self._fs.touch(path)
-        return _written_at_s(self._fs.info(path))
+        with _outages():
+            if not self._is_object_store:
+                self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.touch(path)
+            return _written_at_s(self._fs.info(path))
 
     def remove(self, file: StoredFile) -> bool:
         """Remove a file, unless it has gone or was written anew meanwhile; whether it was removed.
@@ -115,14 +130,28 @@ class BlobStore:
         if not file.is_blob and not _UNFINISHED.fullmatch(file.name):
             raise ValueError(f"{file.name!r} is no file of this store")
         path = f"{self._root}/{file.name}"
-        try:
-            # Some stores tell parts of a second in one answer and not in another.
-            if int(_written_at_s(self._fs.info(path))) > int(file.written_at_s):
+        with _outages():
+            try:
+                # Some stores tell parts of a second in one answer and not in another.
+                if int(_written_at_s(self._fs.info(path))) > int(file.written_at_s):
+                    return False
+                self._fs.rm_file(path)
+            except FileNotFoundError:
                 return False
-            self._fs.rm_file(path)
-        except FileNotFoundError:
-            return False
         return True
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    """The store away, full or refusing, in our words. A bucket that is not there is that, too."""
+    try:
+        yield
+    except MovqError:
+        raise
+    except Exception as error:
+        raise BlobStoreUnavailable(
+            "The store of images cannot be reached, is full or refuses. Try again shortly."
+        ) from error
 
 
 def _written_at_s(info: dict[str, Any]) -> float:

@@ -7,6 +7,7 @@ MovqError
 |   `-- InvalidMovqFile   not a .movq file, damaged, or of another bundle
 |-- BundleError           a model folder is missing, incomplete or does not fit
 |-- BlobNotFound          no bytes are stored under this key
+|-- BlobStoreUnavailable  the store of images and uploads cannot be reached, is full, or refuses
 |-- JobNotFound           no such job, or its result has expired
 |-- QueueFull             overload, said at the door; carries `retry_after_s`
 |-- TooManyRequests       this caller asks for too much; carries `retry_after_s`
@@ -46,6 +47,10 @@ class BundleError(MovqError):
 
 class BlobNotFound(MovqError):
     """No bytes are stored under this key."""
+
+
+class BlobStoreUnavailable(MovqError):
+    """The store of images and uploads cannot be reached, is full, or refuses."""
 
 
 class JobNotFound(MovqError):

@@ -8,6 +8,7 @@
 | IdempotencyConflict                | 422                       |
 | QueueFull, TooManyRequests         | 429 with Retry-After      |
 | QueueUnavailable                   | 503 with Retry-After      |
+| BlobStoreUnavailable               | 503 with Retry-After      |
 | DeadlineMissed                     | 409: as the caller wished |
 | JobFailed                          | 500, says why the job did |
 | anything else                      | 500, says nothing; logged |
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from http.client import responses as phrases
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -30,6 +32,7 @@ from starlette.routing import Match, Mount
 
 from movq_core.errors import (
     BlobNotFound,
+    BlobStoreUnavailable,
     DeadlineMissed,
     IdempotencyConflict,
     ImageTooLarge,
@@ -62,6 +65,7 @@ _STATUS: tuple[tuple[type[MovqError], int, str], ...] = (  # a subclass stands a
     (QueueFull, 429, "queue_full"),
     (TooManyRequests, 429, "too_many_requests"),
     (QueueUnavailable, 503, "queue_unavailable"),
+    (BlobStoreUnavailable, 503, "blob_store_unavailable"),
     (DeadlineMissed, 409, "deadline_missed"),
     (JobFailed, 500, "job_failed"),
 )
@@ -77,6 +81,8 @@ _CODE = {
     504: "not_finished",
 }
 _INTERNAL = "Something went wrong on our side; it was logged under this request's id."
+
+log = structlog.get_logger("service")
 
 
 class FieldProblem(BaseModel):
@@ -161,6 +167,8 @@ async def _on_movq_error(request: Request, error: Exception) -> JSONResponse:
     for kind, status, code in _STATUS:
         if isinstance(error, kind):
             headers = _retry_after(error)
+            if status == 503:
+                log.warning("a part is away", code=code, cause=repr(error.__cause__))
             return problem(status, code, str(error), headers=headers, path=request.url.path)
     return problem(500, "internal", _INTERNAL, path=request.url.path)
 
@@ -168,7 +176,7 @@ async def _on_movq_error(request: Request, error: Exception) -> JSONResponse:
 def _retry_after(error: Exception) -> dict[str, str]:
     if isinstance(error, QueueFull | TooManyRequests):
         return {"Retry-After": str(error.retry_after_s)}
-    if isinstance(error, QueueUnavailable):
+    if isinstance(error, QueueUnavailable | BlobStoreUnavailable):
         return {"Retry-After": str(OUTAGE_RETRY_S)}
     return {}
 

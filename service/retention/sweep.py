@@ -45,7 +45,7 @@ class Sweep:
         self._begun_s = blobs.now_s()
 
     def run(self) -> None:
-        """Raises redis.RedisError, and OSError from the store."""
+        """Raises redis.RedisError, and BlobStoreUnavailable."""
         self._by_age()
         max_bytes = self._settings.max_blobs_bytes
         while max_bytes is not None and (excess := self.stored.size_bytes.total() - max_bytes) > 0:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from movq_core.blobs import BlobStore
-from movq_core.errors import QueueUnavailable
+from movq_core.errors import BlobStoreUnavailable, QueueUnavailable
 from service.retention.metrics import RetentionMetrics
 from service.retention.records import JobRecords
 from service.retention.settings import RetentionSettings
@@ -46,7 +46,7 @@ class Sweeper:
                         self._sweep(keep_turn)
             except Interrupted:
                 return
-            except (QueueUnavailable, OSError) as error:
+            except (QueueUnavailable, BlobStoreUnavailable, OSError) as error:
                 self.metrics.failed()
                 log.warning("a sweep was not ended", error=str(error))
                 self.stop.wait(AFTER_ERROR_S)

@@ -36,11 +36,11 @@ _POLICY = "default-src 'none'; sandbox"  # should a browser take one for a page
 
 def _content(*suffixes: str) -> Responses:
     content = {_MEDIA_TYPE[suffix]: {"schema": {"type": "string", "format": "binary"}} for suffix in suffixes}
-    return {200: {"content": content, "description": "The bytes"}, **declare(401, 404, 422)}
+    return {200: {"content": content, "description": "The bytes"}, **declare(401, 404, 422, 503)}
 
 
 _IMAGE = _content("png", "webp", "jpeg")
-_CODES: Responses = declare(401, 404, 422) | {
+_CODES: Responses = declare(401, 404, 422, 503) | {
     200: {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/CodesDocument"}}}}
 }
 

@@ -3,15 +3,22 @@
 import hashlib
 from dataclasses import replace
 
+import fsspec
 import pytest
 
 from movq_core.blobs import BlobStore
-from movq_core.errors import BlobNotFound, InvalidRequest
+from movq_core.errors import BlobNotFound, BlobStoreUnavailable, InvalidRequest
+from tests.conftest import free_port
+from tests.s3 import s3_url
+
+__all__ = ["s3_url"]  # the fixture
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def blobs(request, tmp_path):
-    return BlobStore(f"file://{tmp_path}" if request.param == "file" else f"memory://{tmp_path}")
+    if request.param == "s3":
+        return BlobStore(f"{request.getfixturevalue('s3_url')}{tmp_path}")
+    return BlobStore(f"{request.param}://{tmp_path}")
 
 
 def test_put_and_get(blobs):
@@ -24,6 +31,33 @@ def test_put_and_get(blobs):
 def test_leaves_no_partial_file(tmp_path):
     BlobStore(f"file://{tmp_path}").put("images", b"bytes", "png")
     assert [p.suffix for p in tmp_path.rglob("*") if p.is_file()] == [".png"]
+
+
+def test_a_store_that_is_full_or_read_only_is_no_bug(tmp_path):
+    (tmp_path / "images").write_text("a file, where a folder must be")
+    with pytest.raises(BlobStoreUnavailable, match="store of images"):
+        BlobStore(f"file://{tmp_path}").put("images", b"bytes", "png")
+
+
+def test_an_object_is_put_at_once_and_no_bucket_is_made(s3_url):
+    store = BlobStore(f"{s3_url}/at-once")
+    store.put("images", b"bytes", "png")
+    assert [file.is_blob for file in store.files()] == [True]
+    missing = BlobStore("s3://no-such-bucket")
+    with pytest.raises(BlobStoreUnavailable):
+        missing.put("images", b"bytes", "png")
+
+
+def test_s3_away(s3_url, monkeypatch):
+    nowhere, at_once = f"http://127.0.0.1:{free_port()}", {"retries": {"max_attempts": 0}}
+    fs = fsspec.filesystem("s3", endpoint_url=nowhere, config_kwargs=at_once)
+    store = BlobStore(s3_url)
+    monkeypatch.setattr(store, "_fs", fs)
+    monkeypatch.setattr(fs, "retries", 1)  # both are patient: ten seconds
+    with pytest.raises(BlobStoreUnavailable):
+        store.put("images", b"bytes", "png")
+    with pytest.raises(BlobStoreUnavailable):
+        store.get(f"images/{'0' * 64}.png")
 
 
 def test_missing(blobs):
