@@ -32,6 +32,7 @@ from movq_core.errors import IdempotencyConflict, JobNotFound, QueueUnavailable,
 from movq_core.protocol import Priority, Request, queue_name
 from service.admission import Admission, Count, Load
 from service.job import Job, Status, Submission, Submitted, images_of
+from service.pace import PACE_RUNS, images_per_s
 from service.queue_scripts import CANCEL, ENQUEUE, LOAD
 from service.redis_connections import open_async_client, open_client
 from service.rq_records import (
@@ -44,6 +45,7 @@ from service.rq_records import (
     record_of,
     result_of,
     results_key,
+    run_of,
     succeeded,
 )
 from service.settings import Settings
@@ -55,8 +57,7 @@ WAITERS_BESIDE = 64  # several may wait for one job, and jobs that are over are 
 STOP_GRACE_S = 2.0  # a running job is cancelled between two steps
 CANCEL_ATTEMPTS = 20
 CANCEL_PAUSE_S = 0.05
-RATE_WINDOW_S = 60
-RATE_JOBS = 64
+RATE_WINDOW_S = 3600
 LOAD_KEPT_S = 1.0  # an estimated wait goes by a load that is no older
 SUBMITTER_WATCHES_S = 10  # until whoever asked to watch has to be there
 LIST_CHUNK = 100
@@ -325,10 +326,11 @@ class JobStore:
         with outage_told():
             told = await self._count(
                 [*keys.queues, *keys.started, *keys.finished],
-                [self._settings.result_ttl_s, RATE_WINDOW_S, RATE_JOBS],
+                [self._settings.result_ttl_s, RATE_WINDOW_S, PACE_RUNS],
             )
         queued = {priority: Count(*told[2 * i : 2 * i + 2]) for i, priority in enumerate(Priority)}
-        load = Load(queued, running=Count(*told[6:8]), images_per_s=float(told[8]))
+        runs = [run for fields in told[8] if (run := run_of(*fields))]
+        load = Load(queued, running=Count(*told[6:8]), images_per_s=images_per_s(runs))
         self._loads[model] = time.monotonic(), load
         return load
 

@@ -110,13 +110,13 @@ return 1
 )
 
 # KEYS the bundle's three queues, their registries of running executions, and of finished jobs. ARGV seconds
-# that a finished record is kept; how far back the rate is looked for; in how many jobs of a queue.
-# Returns jobs and images of each queue, of all that run, and images a second, as text. RQ scores a finished
-# job by its expiry, which is a fixed time after its end.
+# that a finished record is kept; how far back, and of how many jobs of a queue, runs are looked for.
+# Returns jobs and images of each queue, of all that run, and {images, start, end} of each job that succeeded
+# lately. RQ scores a finished job by its expiry, which is a fixed time after its end.
 LOAD = (
     _COUNT
     + """
-local told, jobs_running, images_running, rate = {}, 0, 0, 0
+local told, jobs_running, images_running, runs = {}, 0, 0, {}
 local now = tonumber(redis.call('TIME')[1]) + tonumber(ARGV[1])
 for place = 1, 3 do
   local jobs, images = queued(KEYS[place])
@@ -126,16 +126,14 @@ for place = 1, 3 do
   jobs_running, images_running = jobs_running + jobs, images_running + images
   local since = now - tonumber(ARGV[2])
   local recent =
-    redis.call('ZREVRANGEBYSCORE', KEYS[place + 6], '+inf', since, 'WITHSCORES', 'LIMIT', 0, ARGV[3])
-  images = 0
-  for i = 1, #recent, 2 do
-    images = images + (tonumber(redis.call('HGET', 'rq:job:' .. recent[i], 'images') or 1) or 1)
+    redis.call('ZREVRANGEBYSCORE', KEYS[place + 6], '+inf', since, 'LIMIT', 0, ARGV[3])
+  for _, id in ipairs(recent) do
+    table.insert(runs, redis.call('HMGET', 'rq:job:' .. id, 'images', 'started_at', 'ended_at'))
   end
-  if #recent > 0 then rate = rate + images / math.max(1, now - tonumber(recent[#recent])) end
 end
 table.insert(told, jobs_running)
 table.insert(told, images_running)
-table.insert(told, tostring(rate))
+table.insert(told, runs)
 return told
 """
 )

@@ -16,11 +16,13 @@ from rq.exceptions import DeserializationError
 from rq.job import Job as RQJob
 from rq.registry import FinishedJobRegistry, StartedJobRegistry
 from rq.results import Result
+from rq.utils import str_to_date
 
 from movq_core.errors import JobNotFound
 from movq_core.protocol import Priority, parse_queue_name, queue_name
 from service.failures import failure_sentence
 from service.job import Job, Status, output_of, request_of, status_of
+from service.pace import Run
 
 SERIALIZER = "json"  # never pickle: it runs code for whoever can write to Redis
 
@@ -137,6 +139,13 @@ def succeeded(job: Job, result: Result) -> Job:
         finished_at=result.execution_ended_at,
         output=output_of(result.return_value),
     )
+
+
+def run_of(images: bytes | None, started_at: bytes | None, ended_at: bytes | None) -> Run | None:
+    """When a job ran, by the clock of its worker; None when its record does not say, or has expired."""
+    if not started_at or not ended_at:
+        return None
+    return Run(int(images or 1), str_to_date(started_at).timestamp(), str_to_date(ended_at).timestamp())
 
 
 def queue_key(name: str) -> str:

@@ -41,12 +41,16 @@ class RQTarget(BaseModel):
 
 class Plan(BaseModel):
     """What to ask for. A closed loop of `clients`, each with one request at a time; with `arrivals_s`, an
-    open loop instead, in which request i arrives at its second, whatever became of those before."""
+    open loop instead, in which request i arrives at its second, whatever became of those before.
+
+    `may_refuse`: a 429 is noted. Any other answer than an image ends it all with an error.
+    """
 
     target: Annotated[HTTPTarget | RQTarget, Field(discriminator="kind")]
     requests: list[GenerateRequest]
     clients: int = 1
     arrivals_s: list[float] | None = None
+    may_refuse: bool = False
 
 
 class Answer(BaseModel):
@@ -62,12 +66,33 @@ class Answer(BaseModel):
     sha256: str  # of the PNG
 
 
+class Refusal(BaseModel):
+    """A request that was refused, in seconds since the start, and when it may come again."""
+
+    asked_s: float
+    took_s: float
+    retry_after_s: int
+
+
 class Answers(BaseModel):
-    """`wall_s` from the first request to the last answer; `cpu_s` of the clients' own process."""
+    """`wall_s` from the first request to the last answer; `cpu_s` of the clients' own process.
+
+    `late_s`: how late the clients asked, in an open loop, at the worst.
+    """
 
     answers: list[Answer]
+    refusals: list[Refusal] = []
     wall_s: float
     cpu_s: float
+    late_s: float = 0.0
+
+
+class Refused(Exception):
+    """429."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"refused for {retry_after_s} s")
+        self.retry_after_s = retry_after_s
 
 
 class Asker(Protocol):
@@ -84,6 +109,8 @@ class HTTPAsker:
     async def ask(self, request: GenerateRequest) -> bytes:
         body = {"class_id": request.class_id, **request.sampling.model_dump(mode="json")}
         answer = await self._client.post(self._url, json=body, headers={"accept": "image/png"})
+        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise Refused(int(answer.headers["retry-after"]))
         if answer.status_code != httpx.codes.OK:
             raise RuntimeError(f"{self._url} answered {answer.status_code}: {answer.text}")
         return answer.content
@@ -124,14 +151,25 @@ async def asker_of(plan: Plan) -> AsyncIterator[Asker]:
 class Crowd:
     """Asks, and notes when and for how long."""
 
-    def __init__(self, asker: Asker) -> None:
+    def __init__(self, asker: Asker, *, may_refuse: bool) -> None:
         self._asker = asker
+        self._may_refuse = may_refuse
         self._started = time.perf_counter()
         self.answers: list[Answer] = []
+        self.refusals: list[Refusal] = []
+        self.late_s = 0.0
 
     async def ask(self, request: GenerateRequest, asked_s: float | None = None) -> None:
         asked_s = self._now_s() if asked_s is None else asked_s
-        png = await self._asker.ask(request)
+        try:
+            png = await self._asker.ask(request)
+        except Refused as refused:
+            if not self._may_refuse:
+                raise
+            took_s = self._now_s() - asked_s
+            refusal = Refusal(asked_s=asked_s, took_s=took_s, retry_after_s=refused.retry_after_s)
+            self.refusals.append(refusal)
+            return
         self.answers.append(
             Answer(
                 seed=request.sampling.seed,
@@ -150,6 +188,7 @@ class Crowd:
     async def arrive(self, request: GenerateRequest, at_s: float) -> None:
         """One request of an open loop; the time that we are late is counted as waiting."""
         await asyncio.sleep(at_s - self._now_s())
+        self.late_s = max(self.late_s, self._now_s() - at_s)
         await self.ask(request, at_s)
 
     def _now_s(self) -> float:
@@ -159,7 +198,7 @@ class Crowd:
 async def carry_out(plan: Plan) -> Answers:
     async with asker_of(plan) as asker:
         cpu_s, started = time.process_time(), time.perf_counter()
-        crowd = Crowd(asker)
+        crowd = Crowd(asker, may_refuse=plan.may_refuse)
         if plan.arrivals_s is None:
             requests = iter(plan.requests)
             await asyncio.gather(*(crowd.take_turns(requests) for _ in range(plan.clients)))
@@ -167,6 +206,8 @@ async def carry_out(plan: Plan) -> Answers:
             await asyncio.gather(*map(crowd.arrive, plan.requests, plan.arrivals_s))
         return Answers(
             answers=crowd.answers,
+            refusals=crowd.refusals,
+            late_s=crowd.late_s,
             wall_s=time.perf_counter() - started,
             cpu_s=time.process_time() - cpu_s,
         )

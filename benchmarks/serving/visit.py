@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.serving.client import Answer, Answers, Plan
+from benchmarks.serving.client import Answer, Answers, Plan, Refusal
 from benchmarks.serving.servers import Server
 from movq_core.protocol import GenerateRequest
 
@@ -22,6 +22,8 @@ class Visit:
     answers: tuple[Answer, ...]
     wall_s: float
     cpu_s: Mapping[str, float]
+    refusals: tuple[Refusal, ...] = ()
+    late_s: float = 0.0
 
     @property
     def images_a_second(self) -> float:
@@ -49,13 +51,23 @@ def visit(
     requests: Sequence[GenerateRequest],
     clients: int = 1,
     arrivals_s: list[float] | None = None,
+    *,
+    may_refuse: bool = False,
 ) -> Visit:
     """A closed loop of `clients`, or with `arrivals_s` an open loop.
 
-    Raises subprocess.CalledProcessError when a request is refused; the client says why.
+    Raises subprocess.CalledProcessError when a request fails, or is refused and may not be; the client says
+    why.
     """
-    plan = Plan(target=server.target, requests=list(requests), clients=clients, arrivals_s=arrivals_s)
-    command = [sys.executable, "-m", "benchmarks.serving.client"]
+    plan = Plan(
+        target=server.target,
+        requests=list(requests),
+        clients=clients,
+        arrivals_s=arrivals_s,
+        may_refuse=may_refuse,
+    )
+    # The server goes first: clients on a machine of their own would take nothing from it.
+    command = ["nice", sys.executable, "-m", "benchmarks.serving.client"]
     with server.awake():
         before = CPUTimes.of(server)
         output = subprocess.run(  # noqa: S603 - ours
@@ -63,7 +75,13 @@ def visit(
         ).stdout
         cpu_s = CPUTimes.of(server).since(before)
     answers = Answers.model_validate_json(output)
-    return Visit(tuple(answers.answers), answers.wall_s, {**cpu_s, "clients": answers.cpu_s})
+    return Visit(
+        tuple(answers.answers),
+        answers.wall_s,
+        {**cpu_s, "clients": answers.cpu_s},
+        tuple(answers.refusals),
+        answers.late_s,
+    )
 
 
 @dataclass(frozen=True)
