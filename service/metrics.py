@@ -38,6 +38,7 @@ class Metrics:
         self.listeners = Gauge("movq_event_listeners", "Open streams of events.", registry=self.registry)
         self._queue_depth = self._gauge("movq_queue_depth", "Images waiting for a worker.")
         self._in_flight = self._gauge("movq_jobs_in_flight", "Jobs that workers hold.")
+        self._images_in_flight = self._gauge("movq_images_in_flight", "Images of the jobs that workers hold.")
         self._workers = self._gauge("movq_workers", "Workers heard from lately.")
         self._redis_up = Gauge("movq_redis_up", "1 when Redis answered this scrape.", registry=self.registry)
 
@@ -52,7 +53,7 @@ class Metrics:
         except QueueUnavailable:
             self._redis_up.set(0)
             for model in models:
-                for gauge in (self._queue_depth, self._in_flight, self._workers):
+                for gauge in (self._queue_depth, self._in_flight, self._images_in_flight, self._workers):
                     gauge.labels(model).set(math.nan)
         else:
             self._redis_up.set(1)
@@ -62,4 +63,5 @@ class Metrics:
         load, workers = await jobs.load(model), await jobs.workers(model)
         self._queue_depth.labels(model).set(load.queued_images)
         self._in_flight.labels(model).set(load.running_jobs)
+        self._images_in_flight.labels(model).set(load.running_images)
         self._workers.labels(model).set(workers)
