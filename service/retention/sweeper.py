@@ -48,7 +48,7 @@ class Sweeper:
                 return
             except (QueueUnavailable, BlobStoreUnavailable, OSError) as error:
                 self.metrics.failed()
-                log.warning("a sweep was not ended", error=str(error))
+                log.warning("a sweep was not ended", error=str(error.__cause__ or error))
                 self.stop.wait(AFTER_ERROR_S)
 
     def _sweep(self, keep_turn: Callable[[], None]) -> None:

@@ -9,9 +9,6 @@ import pytest
 from movq_core.blobs import BlobStore
 from movq_core.errors import BlobNotFound, BlobStoreUnavailable, InvalidRequest
 from tests.conftest import free_port
-from tests.s3 import s3_url
-
-__all__ = ["s3_url"]  # the fixture
 
 
 @pytest.fixture(params=["file", "memory", "s3"])

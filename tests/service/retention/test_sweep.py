@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from redis import Redis
 
 from movq_core.blobs import BlobStore, keys_in
@@ -279,22 +277,8 @@ def test_one_of_several_has_the_turn(redis_url: str) -> None:
 # -- on S3 --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlobStore]:
-    """A store in a real S3 server's bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anybody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdir("movq-retention")
-    yield BlobStore("s3://movq-retention/blobs")
-    server.stop()
-
-
-def test_s3_is_swept_alike(bucket: BlobStore, redis_url: str, tmp_path: Path) -> None:
+def test_s3_is_swept_alike(s3_url: str, redis_url: str, tmp_path: Path) -> None:
+    bucket = BlobStore(f"{s3_url}/retention")
     house = House(redis_url, tmp_path)
     used, again, orphan = (bucket.put("uploads", data, "png") for data in (b"used", b"again", b"orphan"))
     house.submit(EncodeRequest(image_key=used))
