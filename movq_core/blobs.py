@@ -6,7 +6,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -87,11 +87,19 @@ class BlobStore:
             if self._is_object_store:
                 self._fs.pipe_file(path, data)
             else:
-                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-                temporary = f"{path}.{uuid.uuid4().hex}.part"
-                self._fs.pipe_file(temporary, data)
-                self._fs.mv(temporary, path)
+                self._write_aside(path, data)
         return key
+
+    def _write_aside(self, path: str, data: bytes) -> None:
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        temporary = f"{path}.{uuid.uuid4().hex}.part"
+        try:
+            self._fs.pipe_file(temporary, data)
+            self._fs.mv(temporary, path)
+        except BaseException:
+            with suppress(Exception):  # a full disk keeps what fitted
+                self._fs.rm_file(temporary)
+            raise
 
     def get(self, key: str) -> bytes:
         """The bytes under `key`; raises BlobNotFound."""

@@ -1,6 +1,7 @@
 """Blobs: content-named, whole or absent, never outside their folder."""
 
 import hashlib
+import resource
 from dataclasses import replace
 
 import fsspec
@@ -34,6 +35,20 @@ def test_a_store_that_is_full_or_read_only_is_no_bug(tmp_path):
     (tmp_path / "images").write_text("a file, where a folder must be")
     with pytest.raises(BlobStoreUnavailable, match="store of images"):
         BlobStore(f"file://{tmp_path}").put("images", b"bytes", "png")
+
+
+def test_a_write_that_was_cut_short_leaves_nothing(tmp_path):
+    """Here a file may not be longer than 1,000 bytes, as on a disk that is nearly full."""
+    blobs = BlobStore(str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(BlobStoreUnavailable):
+            blobs.put("images", b"." * 5000, "png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert blobs.get(blobs.put("images", b"." * 5000, "png")) == b"." * 5000
 
 
 def test_an_object_is_put_at_once_and_no_bucket_is_made(s3_url):
