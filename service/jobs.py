@@ -33,7 +33,7 @@ from movq_core.protocol import Priority, Request, queue_name
 from service.admission import Admission, Count, Load
 from service.job import Job, Status, Submission, Submitted, images_of
 from service.pace import PACE_RUNS, images_per_s
-from service.queue_scripts import CANCEL, ENQUEUE, LOAD
+from service.queue_scripts import CANCEL, ENQUEUE, LOAD, STOP
 from service.redis_connections import open_async_client, open_client
 from service.rq_records import (
     SERIALIZER,
@@ -61,6 +61,7 @@ RATE_WINDOW_S = 3600
 LOAD_KEPT_S = 1.0  # an estimated wait goes by a load that is no older
 SUBMITTER_WATCHES_S = 10  # until whoever asked to watch has to be there
 LIST_CHUNK = 100
+_AWAY = "The queue cannot be reached now. Try again shortly; with an Idempotency-Key nothing is done twice."
 
 
 class JobStore:
@@ -82,6 +83,7 @@ class JobStore:
         self._enter = self._door.register_script(ENQUEUE)
         self._take_out = self._door.register_script(CANCEL)
         self._count = self._door.register_script(LOAD)
+        self._leave_word = self._door.register_script(STOP)
         self._loads: dict[str, tuple[float, Load]] = {}  # by model: when it was counted, and what
 
     async def close(self) -> None:
@@ -295,7 +297,8 @@ class JobStore:
                     return job
                 if job.status is Status.QUEUED and await self._cancel_queued(job):
                     break
-                if job.status is Status.RUNNING and await to_thread.run_sync(self._stop_running, job_id):
+                if job.status is Status.RUNNING and await self._leave_word([RQJob.key_for(job_id)]):
+                    await to_thread.run_sync(self._stop_running, job_id)
                     break
             await asyncio.sleep(CANCEL_PAUSE_S)
         return await self.wait(await self.get(job_id), STOP_GRACE_S)
@@ -307,16 +310,11 @@ class JobStore:
         keys = [queue_key(name), RQJob.key_for(job.id), canceled]
         return bool(await self._take_out(keys, [job.id, utcformat(now()), self._settings.result_ttl_s]))
 
-    def _stop_running(self, job_id: str) -> bool:
-        """Tell each worker that runs this job to stop it; whether there was any to tell."""
-        told = False
+    def _stop_running(self, job_id: str) -> None:
+        """Tell each worker that runs this job to stop it now; who does not hear it finds the word left."""
         for execution_id in RQJob(job_id, self._redis).execution_registry.get_execution_ids():
-            try:
+            with suppress(InvalidJobOperation):  # it ended between the two reads
                 send_stop_execution_command(self._redis, job_id, execution_id)
-                told = True
-            except InvalidJobOperation:  # it ended between the two reads
-                continue
-        return told
 
     # -- the house ------------------------------------------------------------------------------
 
@@ -371,6 +369,8 @@ def outage_told() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise QueueUnavailable(
-            "The queue cannot be reached; nothing was changed. Try again shortly."
-        ) from error
+        raise QueueUnavailable(_AWAY) from error
+    except RuntimeError as error:  # uvloop's, for a connection that ended a moment ago
+        if "handler is closed" not in str(error):
+            raise
+        raise QueueUnavailable(_AWAY) from error

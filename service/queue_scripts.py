@@ -109,6 +109,13 @@ return 1
 """
 )
 
+# KEYS job. Leaves word that a job that runs shall stop, for a worker who does not hear the message.
+STOP = """
+if redis.call('HGET', KEYS[1], 'status') ~= 'started' then return 0 end
+redis.call('HSET', KEYS[1], 'stop', 1)
+return 1
+"""
+
 # KEYS the bundle's three queues, their registries of running executions, and of finished jobs. ARGV seconds
 # that a finished record is kept; how far back, and of how many jobs of a queue, runs are looked for.
 # Returns jobs and images of each queue, of all that run, and {images, start, end} of each job that succeeded

@@ -25,10 +25,11 @@ class Lease(StrEnum):
 
 
 class Renewal(NamedTuple):
-    """Whose a claimed job is, and whether anybody watches it."""
+    """Whose a claimed job is, whether anybody watches it, and whether it was asked to stop."""
 
     lease: Lease
     watched: bool
+    stop: bool
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from movq_core.errors import BlobStoreUnavailable, MovqError
+from movq_core.errors import MovqError
 from movq_core.protocol import EditRequest, GenerateRequest, PreviewEvent, Request, StepEvent
 from worker.claim import Claim, Ending
 from worker.work import Work
@@ -57,13 +57,7 @@ def images_of(request: Request) -> int:
 
 
 def failure_of(error: BaseException | None) -> Ending:
-    """What the caller reads; our own errors are sentences and final, others are told in the log.
-
-    A store that is away may be there for the next try.
-    """
-    if isinstance(error, BlobStoreUnavailable):
-        log.warning("the store of blobs is away", error=repr(error.__cause__))
-        return Ending("failed", message=str(error), retry=True)
+    """What the caller reads; our own errors are sentences and final, others are told in the log."""
     if isinstance(error, MovqError):
         return Ending("failed", message=str(error))
     log.error("a job raised", exc_info=error)

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from movq_core.errors import DeviceFault, MovqError, QueueUnavailable
+from movq_core.errors import BlobStoreUnavailable, DeviceFault, MovqError, QueueUnavailable
 from movq_core.protocol import GenerateRequest, JobOutput, PreviewEvent, Request, StepEvent
 from worker.claim import Claim, Ending, Lease
 from worker.doorbell import Doorbell
@@ -31,6 +31,8 @@ from worker.work import Cancel, FromEngine, Outcome, Preview, Progress, ToEngine
 LOOK_S = 0.25  # without news, how often deadlines and renewals are looked at
 REAP_EVERY_S = 2.0
 MAX_BACKOFF_S = 1.0
+REUNION_S = 7.0  # after an outage, for others to notice, too, and prove their leases before any is reaped
+STORE_AGAIN_S = 1.0
 
 log = structlog.get_logger("movq.intake")
 
@@ -61,6 +63,8 @@ class Intake:
         self._table: dict[str, InFlight] = {}
         self._alone: InFlight | None = None  # while it is in the table, nothing is taken beside it
         self._ready: list[InFlight] = []  # ended by the engine, not yet in Redis
+        self._put_off: list[Callable[[], None]] = []  # what the blob store did not do, to be tried again
+        self._store_again_at_s = 0.0
         self._doorbell = Doorbell(worker.bells, lambda: self._tell(lambda: None))
         worker.on_stop = lambda job_id: self._tell(lambda: self._on_stop(job_id))
         worker.on_watch = lambda job_id, watched: self._tell(lambda: self._on_watch(job_id, watched))
@@ -100,6 +104,7 @@ class Intake:
             except QueueUnavailable as error:
                 # The rows stay on the device. Leases are proved first thing when Redis is back.
                 self._renew_at_s = 0.0
+                self._reap_at_s = time.monotonic() + REUNION_S
                 self._metrics.redis_error()
                 backoff_s = min(MAX_BACKOFF_S, 2 * backoff_s or 0.1)
                 log.warning("redis is away", error=str(error), in_flight=len(self._table))
@@ -114,6 +119,7 @@ class Intake:
         for entry in self._table.values():
             self._check_deadline(entry)
         self._tell_watchers()
+        self._try_store_again()
         self._settle_ready()
         self._admit()
         self._read_mail()
@@ -163,11 +169,13 @@ class Intake:
     def _renew(self) -> None:
         entries = list(self._table.values())
         renewals = self._worker.renew({entry.claim: entry.progress for entry in entries})
-        for entry, (lease, watched) in zip(entries, renewals, strict=True):
-            if lease is Lease.OWNED:
-                self._watch(entry, watched)
-            else:
+        for entry, (lease, watched, stop) in zip(entries, renewals, strict=True):
+            if lease is not Lease.OWNED:
                 self._drop(entry, lease)
+                continue
+            self._watch(entry, watched)
+            if stop:
+                self._on_stop(entry.claim.job_id)
         self._renew_at_s = time.monotonic() + self._renew_every_s
 
     def _reap(self) -> None:
@@ -239,7 +247,7 @@ class Intake:
             self._give(entry, Work(entry.claim.job_id, request))
             return
         future = self._pool.load(entry.claim.job_id, request)
-        future.add_done_callback(lambda done: self._tell(lambda: self._on_loaded(entry, done)))
+        future.add_done_callback(lambda done: self._tell(lambda: self._on_loaded(entry, request, done)))
 
     def _release_held(self) -> None:
         """Start the job that runs alone once it is alone; take others again once it is gone."""
@@ -306,14 +314,16 @@ class Intake:
             entry.held = None
             self._end(entry, verdict)
 
-    def _on_loaded(self, entry: InFlight, done: Future[Work]) -> None:
+    def _on_loaded(self, entry: InFlight, request: Request, done: Future[Work]) -> None:
         if not self._is_current(entry):
             return
         error = done.exception()
-        if ending := entry.verdict or (failure_of(error) if error else None):
+        if entry.verdict is None and isinstance(error, BlobStoreUnavailable):
+            self._put_off_for(entry, error, lambda: self._load(entry, request))
+        elif ending := entry.verdict or (failure_of(error) if error else None):
             self._end(entry, ending)
-            return
-        self._give(entry, done.result())
+        else:
+            self._give(entry, done.result())
 
     def _give(self, entry: InFlight, work: Work) -> None:
         """To the engine."""
@@ -333,15 +343,34 @@ class Intake:
         elif outcome.cancelled:
             self._end(entry, Ending("failed", message="the engine dropped the job", retry=True))
         else:
-            future = self._pool.store(outcome)
-            future.add_done_callback(lambda done: self._tell(lambda: self._on_stored(entry, done)))
+            self._store(entry, outcome)
 
-    def _on_stored(self, entry: InFlight, done: Future[JobOutput]) -> None:
+    def _store(self, entry: InFlight, outcome: Outcome) -> None:
+        future = self._pool.store(outcome)
+        future.add_done_callback(lambda done: self._tell(lambda: self._on_stored(entry, outcome, done)))
+
+    def _on_stored(self, entry: InFlight, outcome: Outcome, done: Future[JobOutput]) -> None:
+        if not self._is_current(entry):
+            return
         error = done.exception()
-        success = None if error else Ending("succeeded", output=done.result())
-        ending = entry.verdict or success or failure_of(error)
-        if self._is_current(entry):
-            self._end(entry, ending)
+        if entry.verdict is None and isinstance(error, BlobStoreUnavailable):
+            self._put_off_for(entry, error, lambda: self._store(entry, outcome))
+        else:
+            success = None if error else Ending("succeeded", output=done.result())
+            self._end(entry, entry.verdict or success or failure_of(error))
+
+    def _put_off_for(self, entry: InFlight, error: BlobStoreUnavailable, again: Callable[[], None]) -> None:
+        """An outage of the store is not the job's fault: it waits, for as long as it may take at all."""
+        if not self._put_off:
+            log.warning("the blob store is away", job_id=entry.claim.job_id, error=repr(error.__cause__))
+            self._store_again_at_s = time.monotonic() + STORE_AGAIN_S
+        self._put_off.append(again)
+
+    def _try_store_again(self) -> None:
+        if self._put_off and time.monotonic() >= self._store_again_at_s:
+            put_off, self._put_off = self._put_off, []
+            for again in put_off:
+                again()
 
     def _is_current(self, entry: InFlight) -> bool:
         return self._table.get(entry.claim.job_id) is entry

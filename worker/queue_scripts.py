@@ -6,7 +6,7 @@ keys are RQ's, and what stands in them is what RQ's own tools read; QUEUE is `mo
 
     rq:queue:QUEUE                  list: ids of the jobs that wait
     rq:job:ID                       hash: the job; ours are `images`, `owner`, `deadline_s`, `deadline_at`,
-                                    `webhook_url`, `progress` and `lost`
+                                    `webhook_url`, `progress`, `lost` and `stop`
     rq:wip:QUEUE                    sorted set: `ID:EXECUTION` -> end of the lease; the entry is the ownership
     rq:execution:ID:EXECUTION       hash: which worker, since when; `images` is ours, the service adds them up
     rq:executions:ID                sorted set: the job's executions, to tell whom to stop
@@ -95,8 +95,8 @@ return {{used, taken}}
 # KEYS wip, job, execution, the job's executions, the worker's. ARGV member, execution id, job id, lease in
 # seconds, progress or nothing.
 # Renews a lease, or forgets an execution that is not ours any more. `Execution.heartbeat` alone would not
-# tell us that the entry was reaped while we were away. Returns whose it is, and whether anybody watches it:
-# a watcher that died told nobody, and a message that somebody watches may have been lost.
+# tell us that the entry was reaped while we were away. Returns whose it is, whether anybody watches it, and
+# whether it shall stop: a watcher that died told nobody, and messages are lost when nobody hears them.
 EXTEND = (
     TELL
     + """
@@ -106,7 +106,7 @@ if status ~= 'started' or not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   redis.call('DEL', KEYS[3])
   redis.call('ZREM', KEYS[4], ARGV[2])
   redis.call('SREM', KEYS[5], ARGV[1])
-  return {status == 'canceled' and 'canceled' or 'lost', 0}
+  return {status == 'canceled' and 'canceled' or 'lost', 0, 0}
 end
 local now = tonumber(redis.call('TIME')[1])
 local lease = tonumber(ARGV[4])
@@ -116,7 +116,7 @@ redis.call('EXPIRE', KEYS[3], lease)
 redis.call('ZADD', KEYS[4], 'XX', now + lease + 60, ARGV[2])
 redis.call('EXPIRE', KEYS[4], lease + 60)
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[2], 'progress', ARGV[5]) end
-return {'owned', is_watched(ARGV[3], now) and 1 or 0}
+return {'owned', is_watched(ARGV[3], now) and 1 or 0, redis.call('HEXISTS', KEYS[2], 'stop')}
 """
 )
 

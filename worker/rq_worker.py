@@ -144,7 +144,9 @@ class RQWorker(BaseWorker):
         suspended, executions, *renewals = results[len(results) - len(claims) - 2 :]
         self.suspended = bool(suspended)
         self._hand_back_strays({member.decode() for member in executions} - {c.member for c in claims})
-        return [Renewal(Lease(lease.decode()), bool(watched)) for lease, watched in renewals]
+        return [
+            Renewal(Lease(lease.decode()), bool(watched), bool(stop)) for lease, watched, stop in renewals
+        ]
 
     def _record(self) -> dict[Any, Any]:
         return {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -10,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import pytest
+import uvloop
 from redis import Redis
 
 from movq_core.blobs import BlobStore
@@ -18,6 +21,7 @@ from movq_core.errors import (
     JobNotFound,
     MovqError,
     QueueFull,
+    QueueUnavailable,
     TooManyRequests,
 )
 from movq_core.manifest import Manifest
@@ -273,3 +277,42 @@ def test_progress_and_how_long_a_job_will_wait(
         assert (found.position, found.progress) == (2, None)
         assert found.estimated_wait_s == pytest.approx(2 / rate, rel=0.5)
         standin.release()
+
+
+def test_a_stop_stands_in_the_record_for_a_worker_who_did_not_hear_it(
+    redis_url: str, worker: RQWorker, redis: Redis
+) -> None:
+    worker.unsubscribe()
+    job = submit(redis_url)
+    claim = take(worker)
+    assert not worker.renew({claim: None})[0].stop
+    ask(redis_url, lambda store: store.cancel(job.id))
+    assert worker.renew({claim: None})[0].stop
+    worker.end([(claim, Ending("stopped"))])
+    assert get(redis_url, job).status is Status.CANCELLED
+    worker.subscribe()
+
+
+def test_a_connection_that_ends_while_it_is_made_is_an_outage() -> None:
+    """uvloop raises a RuntimeError of its own then, which came out as an error of ours."""
+
+    def hang_up(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+
+    async def ask_often(port: int) -> None:
+        store = JobStore(Settings(redis_url=f"redis://127.0.0.1:{port}/0"))
+        for _ in range(300):
+            with pytest.raises(QueueUnavailable):
+                await store.get("0")
+        await store.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hanging_up = threading.Thread(target=hang_up, args=(listener,))
+        hanging_up.start()
+        uvloop.run(ask_often(listener.getsockname()[1]))
+        listener.shutdown(socket.SHUT_RDWR)
+        hanging_up.join()

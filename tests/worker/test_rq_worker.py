@@ -31,7 +31,8 @@ from worker.metrics import WorkerMetrics
 from worker.pool import ImagePool
 from worker.rq_worker import RQWorker, connect
 
-OWNED, LOST = Renewal(Lease.OWNED, watched=False), Renewal(Lease.LOST, watched=False)
+OWNED = Renewal(Lease.OWNED, watched=False, stop=False)
+LOST = Renewal(Lease.LOST, watched=False, stop=False)
 STOPPED = Ending("stopped", message="stopped on request")
 OUTPUT = JobOutput(
     image_keys=["k"], seeds=[1], height=8, width=8, timings=Timings(waited_s=0, ran_s=0, encoded_s=0)
@@ -717,3 +718,45 @@ def test_a_row_whose_job_redis_forgot_is_dropped_and_runs_anew(shop: Shop, hire:
     until(shop.all_are([job_id], JobStatus.FINISHED))
     shop.assert_at_rest([job_id])
     assert crew.engine.ran == [job_id]
+
+
+def test_an_outage_of_the_blob_store_is_waited_out(
+    shop: Shop, hire: Callable[..., Crew], tmp_path: Path
+) -> None:
+    """It is not the job's fault, and costs no retry."""
+    in_the_way = tmp_path / "images"
+    in_the_way.touch()
+    crew = hire()
+    crew.engine.gate.set()
+    job_ids = [shop.submit(GenerateRequest(sampling=SamplingParams(seed=n))) for n in range(3)]
+    until(lambda: len(crew.engine.ran) == 3, 10)
+    time.sleep(0.5)
+    assert shop.all_are(job_ids, JobStatus.STARTED)()
+    in_the_way.unlink()
+    until(shop.all_are(job_ids, JobStatus.FINISHED), 10)
+    assert {shop.job(job_id).retries_left for job_id in job_ids} == {2}
+    shop.assert_at_rest(job_ids)
+
+
+def test_what_waits_for_the_blob_store_can_be_stopped(
+    shop: Shop, hire: Callable[..., Crew], tmp_path: Path
+) -> None:
+    (tmp_path / "images").touch()
+    crew = hire()
+    crew.engine.gate.set()
+    job_id = shop.submit()
+    until(lambda: len(crew.engine.ran) == 1, 10)
+    send_stop_execution_command(
+        shop.redis, job_id, shop.job(job_id).execution_registry.get_execution_ids()[0]
+    )
+    until(shop.all_are([job_id], JobStatus.STOPPED), 10)
+
+
+def test_a_stop_that_nobody_heard_is_found_at_the_next_renewal(shop: Shop, hire: Callable[..., Crew]) -> None:
+    """A message is lost when its listener is just connecting again; the word in the record is not."""
+    hire()
+    job_id = shop.submit()
+    until(shop.all_are([job_id], JobStatus.STARTED), 10)
+    shop.redis.hset(f"rq:job:{job_id}", "stop", 1)
+    until(shop.all_are([job_id], JobStatus.STOPPED), 10)
+    shop.assert_at_rest([job_id])
