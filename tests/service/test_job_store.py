@@ -300,19 +300,20 @@ def test_a_connection_that_ends_while_it_is_made_is_an_outage() -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
+                connection.recv(1)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.close()
 
     async def ask_often(port: int) -> None:
         store = JobStore(Settings(redis_url=f"redis://127.0.0.1:{port}/0"))
-        for _ in range(300):
+        for _ in range(20):
             with pytest.raises(QueueUnavailable):
                 await store.get("0")
         await store.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        hanging_up = threading.Thread(target=hang_up, args=(listener,))
+        hanging_up = threading.Thread(target=hang_up, args=(listener,), daemon=True)
         hanging_up.start()
         uvloop.run(ask_often(listener.getsockname()[1]))
         listener.shutdown(socket.SHUT_RDWR)
-        hanging_up.join()
+        hanging_up.join(5)
