@@ -1,4 +1,4 @@
-"""The store of images away: what callers are told, and what becomes of jobs."""
+"""The store of images away: what callers are told. What becomes of jobs: tests/worker/test_rq_worker.py."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from movq_core.blobs import BlobStore
-from movq_core.protocol import ReconstructRequest
 from service.settings import Settings
 from tests.service.pictures import encoded, gradient
-from worker.fakes import TINY
-from worker.in_flight import failure_of
-from worker.metrics import WorkerMetrics
-from worker.pool import ImagePool
 
 
 @pytest.fixture
@@ -34,12 +28,3 @@ def test_callers_are_told_to_come_again(client: httpx.Client, in_its_place: Path
         assert answer.headers["retry-after"]
     in_its_place.unlink()
     assert client.post("/v1/encodings", files=image).status_code == 202
-
-
-def test_a_job_is_tried_again(settings: Settings, in_its_place: Path) -> None:
-    pool = ImagePool(BlobStore(settings.blobs_url), TINY, WorkerMetrics(), threads=1)
-    error = pool.load("job", ReconstructRequest(image_key=f"uploads/{'0' * 64}.png")).exception(10)
-    pool.close()
-    ending = failure_of(error)
-    assert (ending.how, ending.retry) == ("failed", True)
-    assert "store of images cannot be reached" in ending.message
