@@ -93,6 +93,7 @@ def redis_command(socket_path: Path, folder: Path) -> list[str]:
         "save": "",
         "maxmemory": "512mb",
         "maxmemory-policy": "noeviction",
+        "stream-node-max-bytes": "1024",  # a job's result takes this much at once, and 4096 by default
         "daemonize": "no",
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
