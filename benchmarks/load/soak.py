@@ -39,6 +39,8 @@ AGES = {
     "MOVQ_RETENTION_EVERY_S": "20",
 }
 
+AOF_REWRITE = "8mb"  # its log grows to 64 MiB, by default, before it is written anew: for longer than an hour
+
 Sample = dict[str, Any]
 
 
@@ -46,6 +48,7 @@ async def soak(server: Server, data_dir: Path, a_second: float, seconds: float, 
     """Visitors come, and samples are written, until it is over."""
     url = url_of(server)
     redis = Redis.from_url(f"unix://{data_dir / 'redis' / 'redis.sock'}")
+    redis.config_set("auto-aof-rewrite-min-size", AOF_REWRITE)
     health = Health(server.processes, redis, data_dir)
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=32)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:

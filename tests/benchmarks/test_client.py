@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Response
 
-from benchmarks.serving.client import Answers, HTTPTarget, Plan, carry_out
+from benchmarks.serving.client import Answers, HTTPTarget, Plan, Refused, carry_out
 from benchmarks.serving.deadlines import PATIENCE, Deadlines
 from benchmarks.serving.requests import equal_requests, request_of
 
@@ -35,7 +35,8 @@ class Door:
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(SLOW_S)
         self.at_once -= 1
-        return Response(str(body["seed"]).encode(), status_code=503 if body["seed"] == 666 else 200)
+        status_code = {666: 503, 429: 429}.get(body["seed"], 200)
+        return Response(str(body["seed"]).encode(), status_code, headers={"retry-after": "7"})
 
 
 @pytest.fixture
@@ -81,6 +82,18 @@ def test_an_open_loop_asks_when_it_is_time_whatever_became_of_the_others(door: D
 def test_a_refusal_is_no_answer(door: Door):
     with pytest.raises(RuntimeError, match="503"):
         send(door, requests=[request_of(4, seed=666)])
+
+
+def test_a_refusal_is_noted_where_it_may_be(door: Door):
+    requests = [request_of(4, seed=429), request_of(4, seed=1)]
+
+    answers = send(door, requests=requests, arrivals_s=[0.0, 0.01], may_refuse=True)
+
+    assert [answer.seed for answer in answers.answers] == [1]
+    assert [refusal.retry_after_s for refusal in answers.refusals] == [7]
+    assert answers.refusals[0].took_s >= SLOW_S
+    with pytest.raises(Refused):
+        send(door, requests=requests)
 
 
 def test_what_is_late_does_not_count(door: Door):

@@ -8,12 +8,13 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import pytest
 import uvloop
 from redis import Redis
+from rq.utils import utcformat
 
 from movq_core.blobs import BlobStore
 from movq_core.errors import (
@@ -317,3 +318,17 @@ def test_a_connection_that_ends_while_it_is_made_is_an_outage() -> None:
         uvloop.run(ask_often(listener.getsockname()[1]))
         listener.shutdown(socket.SHUT_RDWR)
         hanging_up.join(5)
+
+
+def test_a_rest_says_nothing_of_the_pace(redis_url: str, redis: Redis, worker: RQWorker) -> None:
+    """Who is refused after ten quiet minutes is told by how fast images left before them."""
+    job = submit(redis_url, images=4)
+    worker.end([(take(worker), SUCCEEDED)])
+    assert ask(redis_url, lambda store: store.load(MODEL)).images_per_s > 0
+    ago = datetime.now(UTC) - timedelta(minutes=10)
+    ran = {"started_at": ago, "ended_at": ago + timedelta(seconds=2)}
+    redis.hset(f"rq:job:{job.id}", mapping={name: utcformat(at) for name, at in ran.items()})
+    redis.zincrby("rq:finished:movq.emoji-64.normal", -600, job.id)
+    load = ask(redis_url, lambda store: store.load(MODEL))
+    assert load.images_per_s == pytest.approx(2.0)
+    assert load.retry_after_s(3) == 2
