@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from movq_core.errors import BlobNotFound, BlobStoreUnavailable, InvalidRequest, MovqError
 
@@ -110,6 +112,15 @@ class BlobStore:
             except FileNotFoundError as error:
                 raise BlobNotFound(f"no blob {key}") from error
         return data
+
+    def free_bytes(self) -> int | None:
+        """What may still be written, where the store is a folder; None elsewhere, and before there is one."""
+        if not isinstance(self._fs, LocalFileSystem):
+            return None
+        try:
+            return shutil.disk_usage(self._root).free
+        except FileNotFoundError:
+            return None
 
     def files(self) -> Iterator[StoredFile]:
         """All that was ever put and is there still, folder by folder: one is held in memory at a time."""

@@ -64,7 +64,9 @@ def create_app(
 ) -> FastAPI:
     """The ASGI app; it closes `store`, `events` and its decoders when it shuts down."""
     rate_limit = RateLimit(settings.rate_limit, settings.redis_url) if settings.rate_limit else None
-    context = Context(settings, store, events, blob_store, catalog, Metrics(), _uploads(settings), rate_limit)
+    metrics = Metrics()
+    uploads = _uploads(settings, metrics)
+    context = Context(settings, store, events, blob_store, catalog, metrics, uploads, rate_limit)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -121,11 +123,11 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _uploads(settings: Settings) -> Uploads:
+def _uploads(settings: Settings, metrics: Metrics) -> Uploads:
     pool = DecodingPool(
         max_pixels=settings.max_image_pixels,
         max_bytes=settings.max_upload_bytes,
         timeout_s=settings.decode_timeout_s,
         processes=settings.decode_processes,
     )
-    return Uploads(pool)
+    return Uploads(pool, metrics.upload_refused)

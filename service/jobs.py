@@ -12,7 +12,7 @@ import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -35,6 +35,7 @@ from service.job import Job, Status, Submission, Submitted, images_of
 from service.pace import PACE_RUNS, images_per_s
 from service.queue_scripts import CANCEL, ENQUEUE, LOAD, STOP
 from service.redis_connections import open_async_client, open_client
+from service.redis_state import RedisState
 from service.rq_records import (
     SERIALIZER,
     Keys,
@@ -331,6 +332,24 @@ class JobStore:
         load = Load(queued, running=Count(*told[6:8]), images_per_s=images_per_s(runs))
         self._loads[model] = time.monotonic(), load
         return load
+
+    async def oldest_s(self, model: str) -> Mapping[Priority, float]:
+        """Seconds since the first of each queue of a bundle was enqueued; 0 where nobody waits."""
+        with outage_told():
+            async with self._door.pipeline(transaction=False) as pipeline:
+                for key in Keys(model).queues:
+                    pipeline.lindex(key, 0)
+                first = await pipeline.execute()
+                for job_id in first:
+                    pipeline.hget(RQJob.key_for(job_id.decode() if job_id else ""), "enqueued_at")
+                enqueued = await pipeline.execute()
+        ages = [(now() - str_to_date(moment)).total_seconds() if moment else 0.0 for moment in enqueued]
+        return dict(zip(Priority, ages, strict=True))
+
+    async def redis_state(self) -> RedisState:
+        """How Redis itself is."""
+        with outage_told():
+            return RedisState.of(await self._door.info())
 
     async def _estimated_wait_s(self, model: str, priority: Priority, position: int | None) -> float | None:
         if position is None:

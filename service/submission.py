@@ -145,7 +145,9 @@ async def submit(caller: Caller, request: JobRequest, submission: Submission) ->
         _count_refusal(context, error)
         raise
     if submitted.is_new:
-        context.metrics.submitted.labels(submission.model, request.kind.value).inc()
+        context.metrics.submitted.labels(
+            submission.model, request.kind.value, submission.priority.value
+        ).inc()
     return submitted
 
 

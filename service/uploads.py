@@ -7,7 +7,7 @@ is checked; the PNG that a worker opens is written here.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,10 +62,14 @@ class ReceivedCodes:
 
 
 class Uploads:
-    """Decodes what callers send. Every method raises InvalidRequest's kinds, in sentences."""
+    """Decodes what callers send. Every method raises InvalidRequest's kinds, in sentences.
 
-    def __init__(self, pool: DecodingPool) -> None:
+    `on_refusal` is told why, in a word: refused (by the decoder), timeout, died (the decoder did).
+    """
+
+    def __init__(self, pool: DecodingPool, on_refusal: Callable[[str], None] = lambda _: None) -> None:
         self._pool = pool
+        self._on_refusal = on_refusal
 
     def start(self) -> None:
         self._pool.start()
@@ -93,6 +97,7 @@ class Uploads:
     ) -> Result:
         def checked(answer: Answer, made_parts: list[bytes]) -> Result:
             if answer.error is not None:
+                self._on_refusal("refused")
                 raise _refusal(answer)
             try:
                 return made(answer, made_parts)
@@ -102,8 +107,10 @@ class Uploads:
         try:
             return await self._pool.ask(ask, parts, checked)
         except DecodingTimeout as error:
+            self._on_refusal("timeout")
             raise InvalidImage(f"{what} could not be decoded within {self._pool.timeout_s:g} s.") from error
         except DecodingDied as error:
+            self._on_refusal("died")
             log.warning("a decoder died of what it was given", work=ask.work, reason=str(error))
             raise InvalidImage(f"{what} is damaged: its decoder did not survive it.") from error
 

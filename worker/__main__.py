@@ -94,6 +94,7 @@ def main() -> int:
         renew_s=settings.renew_s,
         grace_s=settings.grace_s,
     )
+    metrics.watch_memory(engine.memory_bytes)
     engine.start()
     intake.start()
     log.info("ready", model=runner.manifest.name, rows=settings.rows, name=worker.name)

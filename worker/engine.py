@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from movq_core.errors import InvalidRequest
@@ -71,6 +71,7 @@ class Engine:
         self._use(runner)
 
     def _use(self, runner: Runner) -> None:
+        self._runner = runner
         self._manifest = runner.manifest
         self._tile_jobs = TileJobs(runner, self._clock)
         self._image_jobs = ImageJobs(
@@ -81,6 +82,10 @@ class Engine:
             watched=self._watched,
             tell=self._tell,
         )
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """What the memory of the device at hand holds, by type; callable from any thread."""
+        return self._runner.memory_bytes()
 
     def start(self) -> None:
         self._thread.start()

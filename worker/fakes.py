@@ -55,6 +55,10 @@ class FakeRunner:
         self.previewed: list[tuple[int, int]] = []  # (seed, steps taken) of each preview
         self._rows: dict[int, FakeRow] = {}
 
+    def memory_bytes(self) -> dict[str, int]:
+        """It has none of its own."""
+        return {}
+
     def is_batch_invariant(self) -> bool:
         """An image of this device is its seed: nothing else can change it."""
         return True

@@ -192,7 +192,7 @@ class Intake:
         if lease is Lease.LOST:
             self._metrics.lease_lost()
         else:
-            self._metrics.completed(entry.kind, lease.value, time.monotonic() - entry.taken_s)
+            self._count_end(entry, lease.value)
         log.info("dropped a job", job_id=entry.claim.job_id, lease=lease.value)
 
     def _cancel(self, entry: InFlight) -> None:
@@ -398,4 +398,9 @@ class Intake:
         if ending.how == "failed":
             log.warning("a job failed", job_id=claim.job_id, error=ending.message, outcome=how)
         del self._table[claim.job_id]
-        self._metrics.completed(entry.kind, how, time.monotonic() - entry.taken_s)
+        self._count_end(entry, how)
+
+    def _count_end(self, entry: InFlight, how: str) -> None:
+        self._metrics.completed(
+            entry.kind, how, time.monotonic() - entry.taken_s, waited_s=entry.claim.waited_s
+        )

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from movq_core.protocol import ImageFormat, JobKind
 
 WAIT_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 STEP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+RECOVERED = ("lease", "stranded", "exhausted", "handed_back")
+OUTCOMES = ("succeeded", "failed", "retried", "stopped", "canceled")
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class _DeviceMemory(Collector):
+    def __init__(self, memory_bytes: Callable[[], Mapping[str, int]]) -> None:
+        self._memory_bytes = memory_bytes
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "movq_gpu_memory_bytes", "Memory of the card: allocated, reserved, total", labels=["type"]
+        )
+        for kind, size_bytes in self._memory_bytes().items():
+            family.add_metric([kind], size_bytes)
+        yield family
 
 
 class WorkerMetrics:
@@ -56,6 +74,12 @@ class WorkerMetrics:
         self._recovered = Counter(
             "movq_jobs_recovered", "Jobs put back or failed for a lost worker", ["reason"], registry=registry
         )
+        # A series that begins at 1 would hide its first event from Prometheus' increase().
+        for reason in RECOVERED:
+            self._recovered.labels(reason)
+        for kind in JobKind:
+            for outcome in OUTCOMES:
+                self._completed.labels(kind.value, outcome)
         self._queue_wait_s = Histogram(
             "movq_job_queue_wait_seconds",
             "Enqueued to taken",
@@ -64,6 +88,13 @@ class WorkerMetrics:
         )
         self._run_s = Histogram(
             "movq_job_run_seconds", "Taken to finished", buckets=WAIT_BUCKETS_S, registry=registry
+        )
+        self._e2e_s = Histogram(
+            "movq_job_e2e_seconds",
+            "Enqueued to finished, of jobs that succeeded",
+            ["kind"],
+            buckets=WAIT_BUCKETS_S,
+            registry=registry,
         )
         self._leases_lost = Counter(
             "movq_leases_lost", "Jobs dropped because another worker owns them", registry=registry
@@ -84,6 +115,10 @@ class WorkerMetrics:
     def serve(self, port: int, host: str) -> None:
         """Answer scrapes on `host:port` from a daemon thread; raises OSError when the port is taken."""
         start_http_server(port, addr=host, registry=self.registry)
+
+    def watch_memory(self, memory_bytes: Callable[[], Mapping[str, int]]) -> None:
+        """Tell what the device's memory holds, asked at each scrape; nothing where it tells nothing."""
+        self.registry.register(_DeviceMemory(memory_bytes))
 
     def model_loaded(self) -> None:
         """A bundle is ready: the first, or one in its place."""
@@ -126,10 +161,12 @@ class WorkerMetrics:
         """A job was taken from the queue."""
         self._queue_wait_s.observe(max(0.0, waited_s))
 
-    def completed(self, kind: str, outcome: str, ran_s: float) -> None:
+    def completed(self, kind: str, outcome: str, ran_s: float, waited_s: float) -> None:
         """A job came to its end here: succeeded, failed, retried, stopped or canceled."""
         self._completed.labels(kind, outcome).inc()
         self._run_s.observe(ran_s)
+        if outcome == "succeeded":
+            self._e2e_s.labels(kind).observe(max(0.0, waited_s) + ran_s)
 
     def recovered(self, reason: str, jobs: int = 1) -> None:
         """Jobs of a lost worker were put back or given up."""

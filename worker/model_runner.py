@@ -5,7 +5,7 @@ The only file of the worker with torch in it. Engine thread only; the mathematic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +129,16 @@ class ModelRunner:
             self.start(0, None, SamplingParams(steps=1))
             self.step([0], [0])
             self.finish([0])[0].pixels()
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """Of the card: what live tensors hold, what torch has reserved for them, what all of it is."""
+        if self.device.type != "cuda":
+            return {}
+        return {
+            "allocated": torch.cuda.memory_allocated(self.device),
+            "reserved": torch.cuda.memory_reserved(self.device),
+            "total": torch.cuda.get_device_properties(self.device).total_memory,
+        }
 
     def is_batch_invariant(self) -> bool:
         """Whether a row's logits are equal to the bit alone and in a full batch, on this machine."""

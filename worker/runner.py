@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from movq_core.manifest import Manifest
@@ -38,6 +38,10 @@ class FinishedImage(Protocol):
 
 class Runner(Tokenizer, Protocol):
     """A device that makes images in rows."""
+
+    def memory_bytes(self) -> Mapping[str, int]:
+        """What the device's memory holds, by type; empty for the CPU. Safe to call from any thread."""
+        ...
 
     def start(
         self, row: int, class_id: int | None, sampling: SamplingParams, known: Codes | None = None

@@ -71,4 +71,5 @@ async def _readiness(context: Context, bundle: Bundle) -> ModelReadiness:
 async def metrics(context: Ctx) -> Response:
     """Prometheus' exposition text."""
     names = [bundle.name for bundle in context.catalog.bundles]
-    return Response(await context.metrics.scrape(context.jobs, names), media_type=CONTENT_TYPE_LATEST)
+    text = await context.metrics.scrape(context.jobs, context.blobs, names)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -203,7 +203,7 @@ def test_a_full_queue_counts_images(client: httpx.Client) -> None:
     assert "16 images are waiting or running, and at most 16 may" in problem["detail"]
     metrics = client.get("/metrics").text
     assert 'movq_jobs_rejected_total{reason="queue_full"} 1.0' in metrics
-    assert 'movq_queue_depth{model="emoji-64"} 16.0' in metrics
+    assert 'movq_queue_depth{model="emoji-64",priority="normal"} 16.0' in metrics
 
 
 def test_running_images_count_and_the_rate_is_measured(client: httpx.Client, worker: StandIn) -> None:

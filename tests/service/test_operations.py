@@ -73,12 +73,14 @@ def test_metrics(client: httpx.Client, worker: StandIn) -> None:
     text = client.get("/metrics").text
     assert 'movq_http_requests_total{code="200",method="POST",route="/generate"} 1.0' in text
     assert 'movq_http_requests_total{code="404",method="GET",route="unmatched"} 1.0' in text
-    assert 'movq_jobs_submitted_total{kind="generate",model="emoji-64"} 1.0' in text
+    assert 'movq_jobs_submitted_total{kind="generate",model="emoji-64",priority="normal"} 1.0' in text
     assert re.search(
         r'movq_http_request_duration_seconds_count\{method="POST",route="/generate"\} 1\.0', text
     )
-    for name, value in {"queue_depth": "0.0", "jobs_in_flight": "0.0", "workers": "1.0"}.items():
+    for name, value in {"jobs_in_flight": "0.0", "images_in_flight": "0.0", "workers": "1.0"}.items():
         assert f'movq_{name}{{model="emoji-64"}} {value}' in text.splitlines()
+    for name in ("queue_depth", "queue_oldest_age_seconds"):
+        assert f'movq_{name}{{model="emoji-64",priority="high"}} 0.0' in text.splitlines()
     assert "movq_redis_up 1.0" in text.splitlines()
 
 
@@ -273,7 +275,9 @@ def test_redis_away(serve: Serve, own_redis: ValkeyServer, rate_limit: str | Non
         assert answer.json()["code"] == "queue_unavailable"
         assert answer.headers["retry-after"] == "5"
     assert client.get("/livez").status_code == 200
-    assert "movq_redis_up 0.0" in client.get("/metrics").text
+    text = client.get("/metrics").text
+    assert "movq_redis_up 0.0" in text
+    assert "movq_queue_depth{" not in text, "what is not known is not told"
 
 
 def test_redis_goes_away_while_somebody_waits(serve: Serve, own_redis: ValkeyServer) -> None:
