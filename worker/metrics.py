@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, UntypedMetricFamily
 from prometheus_client.registry import Collector
 
 from movq_core.protocol import ImageFormat, JobKind
@@ -31,6 +31,16 @@ class _DeviceMemory(Collector):
         yield family
 
 
+class _RowsTotal(Collector):
+    """A gauge whose name ends as a counter's does, which Prometheus lets pass only without a type."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        yield UntypedMetricFamily("movq_rows_total", "Rows of the batch", self._rows)
+
+
 class WorkerMetrics:
     """Counters of one worker; safe to call from any thread.
 
@@ -41,7 +51,7 @@ class WorkerMetrics:
         self.registry = registry = CollectorRegistry()
         self._rows_running = Gauge("movq_rows_running", "Images on the device", registry=registry)
         self._rows_waiting = Gauge("movq_rows_waiting", "Images that wait for a row", registry=registry)
-        Gauge("movq_rows_total", "Rows of the batch", registry=registry).set(rows)
+        registry.register(_RowsTotal(rows))
         self._batch_rows = Histogram(
             "movq_batch_rows", "Images in a step", buckets=ROW_BUCKETS, registry=registry
         )
