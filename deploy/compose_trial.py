@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import httpx
 FILES = ("docker-compose.yml", "deploy/compose.cpu.yml")
 PROJECT = "movq-trial"
 PORTS = {"PORT": "18000", "PROMETHEUS_PORT": "19090", "GRAFANA_PORT": "13000"}
+SHARE = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # of a worker, of two
 PARTS = ("redis", "service", "worker", "retention", "prometheus")
 SERVICE_MAX_MB = 250
 STOP_MAX_S = 40.0  # the worker's stop_grace_period
-JOBS, IMAGES = 40, 4  # in a pile; together fewer than MOVQ_MAX_QUEUE_IMAGES
+JOBS, IMAGES, STEPS = 40, 2, 16  # in a pile; fewer images than MOVQ_MAX_QUEUE_IMAGES
 PICTURE = Path("models/emoji-64/examples/0.png")
 
 
@@ -82,7 +84,7 @@ class Compose:
 
 def run(*command: str, told: str | None = None) -> str:
     """Output of a command; raises CalledProcessError."""
-    environment = {**os.environ, **PORTS}
+    environment = {**os.environ, **PORTS, **SHARE}
     done = subprocess.run(command, env=environment, input=told, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     if done.returncode:
         sys.stderr.write(f"{done.stdout}\n{done.stderr}\n")
@@ -106,7 +108,7 @@ class Pile:
     def __init__(self, http: httpx.Client, first_seed: int) -> None:
         self._http = http
         bodies = [
-            {"class_id": n % 8, "steps": 32, "num_images": IMAGES, "seed": first_seed + IMAGES * n}
+            {"class_id": n % 8, "steps": STEPS, "num_images": IMAGES, "seed": first_seed + IMAGES * n}
             for n in range(JOBS)
         ]
         answers = [http.post("/v1/generations", json=body) for body in bodies]
@@ -155,7 +157,7 @@ class Trial:
                 self.generate() == before, "the same request gives the same bytes as before all that"
             )
         except Untrue:
-            sys.stderr.write(self.compose("logs", "--tail", "40"))
+            sys.stderr.write(self.compose("logs", "--tail", "40", "redis", "worker"))
             raise
         finally:
             self.compose("down", "--volumes", "--timeout", "40")
@@ -323,12 +325,15 @@ class Trial:
         pile = Pile(self.http, 4000)
         pile.wait_until_running()
         everyone = self.compose("ps", "-q").split()
-        begun_s = time.monotonic()
+        workers = self.compose.containers("worker")
+        begun, begun_s = datetime.now(UTC), time.monotonic()
         self.compose("stop")
         stopped_s = time.monotonic() - begun_s
         codes = [inspect(container)["State"]["ExitCode"] for container in everyone]
+        drains_s = [round((ended_at(worker) - begun).total_seconds(), 1) for worker in workers]
         self.log.claim(
-            stopped_s < STOP_MAX_S and 137 not in codes, f"stopped after {stopped_s:.1f} s, nobody was killed"
+            stopped_s < STOP_MAX_S and 137 not in codes,
+            f"all stopped after {stopped_s:.1f} s, the workers after {drains_s}; nobody was killed",
         )
         ready_s = self.compose.up("--scale", "worker=2", "--no-recreate")
         self.log.say(f"      healthy again after {ready_s:.1f} s; {pile.count('queued')} were still queued")
@@ -338,6 +343,11 @@ class Trial:
 def inspect(container: str) -> dict[str, Any]:
     """What the engine knows of a container."""
     return dict(json.loads(run("docker", "inspect", container))[0])
+
+
+def ended_at(container: str) -> datetime:
+    """When it ended, to the millisecond."""
+    return datetime.fromisoformat(inspect(container)["State"]["FinishedAt"][:23] + "+00:00")
 
 
 def size_of(image: str) -> int:

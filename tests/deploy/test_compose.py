@@ -135,6 +135,10 @@ def test_stops_are_longer_than_drains() -> None:
 
 def test_the_files_that_it_bakes_are_there() -> None:
     dockerfile = (ROOT / "Dockerfile.gpu").read_text()
+    asked, cut, settings = (ROOT / "pyproject.toml").read_text().partition("\n[project.scripts]\n")
+    assert cut, "Dockerfile.gpu cuts pyproject.toml there"
+    assert "[project.optional-dependencies]" in asked
+    assert "ependencies = [" not in settings
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
     assert all((ROOT / path).exists() for line in copied for path in line.split())
     assert dockerfile.count("\nUSER 10001:10001\n") == 2
