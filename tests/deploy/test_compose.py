@@ -133,7 +133,9 @@ def test_stops_are_longer_than_drains() -> None:
     assert seconds(SERVICES["webhooks"]["stop_grace_period"]) >= attempt_s + 5
 
 
-def test_the_files_that_it_bakes_are_there() -> None:
+def test_the_files_that_it_mounts_and_bakes_are_there() -> None:
+    mounts = [v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", ()) if isinstance(v, str)]
+    assert all((ROOT / path).exists() for path in mounts if path.startswith("./"))
     dockerfile = (ROOT / "Dockerfile.gpu").read_text()
     asked, cut, settings = (ROOT / "pyproject.toml").read_text().partition("\n[project.scripts]\n")
     assert cut, "Dockerfile.gpu cuts pyproject.toml there"
@@ -143,6 +145,18 @@ def test_the_files_that_it_bakes_are_there() -> None:
     assert all((ROOT / path).exists() for line in copied for path in line.split())
     assert dockerfile.count("\nUSER 10001:10001\n") == 2
     assert dockerfile.count("install --no-cache-dir") == dockerfile.count(" install --")
+
+
+def test_prometheus_asks_services_that_there_are_on_a_network_of_its_own() -> None:
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    asked = [found for job in prometheus["scrape_configs"] for found in job["dns_sd_configs"]]
+    assert {name for found in asked for name in found["names"]} == {"service", "worker", "retention"}
+    assert all("scrape" in SERVICES[name]["networks"] for found in asked for name in found["names"])
+    datasource = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/movq.yml").read_text())
+    assert [source["url"] for source in datasource["datasources"]] == ["http://prometheus:9090"]
+    dashboards = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/movq.yml").read_text())
+    (folder,) = (provider["options"]["path"] for provider in dashboards["providers"])
+    assert f"./deploy/grafana/dashboards:{folder}:ro" in SERVICES["grafana"]["volumes"]
 
 
 @pytest.mark.skipif(not has_compose(), reason="no docker compose here")
