@@ -52,6 +52,7 @@ class Plan:
     cursed: bool = False  # the workers' devices may be cursed, see cursed_worker.py
     clock: bool = False  # the first worker's clock can be set
     fsync: str = "everysec"
+    retries: int = 2  # a job's; the service's default
     disks: Mapping[str, int] = field(default_factory=dict)
     redis_binary: str | None = None  # instead of the launcher's
 
@@ -227,6 +228,7 @@ class House:
             MOVQ_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0",
             MOVQ_MODELS=str(self.bundle),
             MOVQ_MAX_QUEUE_IMAGES="1000",
+            MOVQ_MAX_RETRIES=str(self.plan.retries),
             MOVQ_PORT=str(free_port()),
         )
         return Resident("service", [sys.executable, "-m", "service"], env, self.folder)
@@ -299,5 +301,10 @@ class House:
         return filler
 
     def remount(self, name: str, how: str) -> None:
-        """One of its small disks: `ro` or `rw`."""
-        subprocess.run(["mount", "-o", f"remount,{how}", str(self.folder / name)], check=True)
+        """One of its small disks: `ro` or `rw`; it is busy while somebody writes there."""
+        command = ["mount", "-o", f"remount,{how}", str(self.folder / name)]
+
+        def done() -> bool:
+            return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+        until(done, 20, f"{name} remounted {how}")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 import httpx
 from redis import RedisError
@@ -84,17 +85,26 @@ class Ledger:
         entry.cancel_told = answer is not None and answer.json().get("status") == "cancelled"
 
     @contextmanager
-    def custom(self, wishes: Iterator[Wish], *, ahead: int = 40) -> Iterator[None]:
-        """Steady custom for as long as the block lasts: never more than `ahead` jobs that are not over."""
+    def custom(
+        self, wishes: Iterator[Wish], *, ahead: int = 40, cancel_every: int | None = None
+    ) -> Iterator[None]:
+        """Steady custom for as long as the block lasts: never more than `ahead` jobs that are not over.
+
+        Of each client every so many jobs is cancelled.
+        """
         leaving = threading.Event()
 
         def keep_asking() -> None:
-            while not leaving.is_set():
+            for number in count(1):
+                if leaving.is_set():
+                    return
                 try:
                     if self._house.open_jobs() < ahead:
                         with self._lock:
                             wish = next(wishes)
-                        self.ask(wish)
+                        entry = self.ask(wish)
+                        if cancel_every and number % cancel_every == 0:
+                            self.cancel(entry)
                         continue
                 except RedisError:  # Redis is away; who looks at it here is not who is tested
                     pass

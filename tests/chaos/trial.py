@@ -9,16 +9,36 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from service.job import Status
-from tests.chaos.house import House, Plan, until
+from tests.chaos.house import House, Plan, Resident, until
 from tests.chaos.ledger import Ledger
 from tests.chaos.oracle import Oracle
+from tests.chaos.proxy import Proxy
 from tests.chaos.verdict import Verdict, is_over, judge
 from tests.chaos.wishes import Wish, wishes
 
 IN_FLIGHT = 6
 OVER_WITHIN_S = 150.0
 
-Act = Callable[[House, Ledger], AbstractContextManager[None]]  # its block is the time that the fault lasts
+
+@dataclass(frozen=True)
+class Scene:
+    """Where a fault happens; of several workers it meets one."""
+
+    house: House
+    ledger: Ledger
+    number: int = 0
+
+    @property
+    def worker(self) -> Resident:
+        return self.house.workers[self.number]
+
+    @property
+    def proxy(self) -> Proxy:
+        """The worker's way to Redis."""
+        return self.house.proxies[self.number]
+
+
+Act = Callable[[Scene], AbstractContextManager[None]]  # its block is the time that the fault lasts
 Fill = Callable[[], Iterator[Wish]]
 
 
@@ -71,7 +91,7 @@ def try_fault(fault: Fault, house: House, oracle: Oracle) -> Finding:
         asked = ledger.ask_all(fault.fill())
         until(lambda: house.in_flight() >= fault.in_flight, 30, f"{fault.in_flight} jobs in flight")
         with ledger.custom(wishes(seed=2)):
-            with fault.act(house, ledger):
+            with fault.act(Scene(house, ledger)):
                 time.sleep(fault.held_s)
             ended_s = time.monotonic()
         for future in asked:

@@ -17,7 +17,6 @@ from tests.chaos.house import QUEUES, House, Resident
 from tests.chaos.ledger import Entry, Ledger
 from tests.chaos.oracle import Oracle
 
-RETRIES = 2  # a job's, at first: the service's default
 CHUNK = 500
 FREE_WITHIN_S = 5.0
 
@@ -62,7 +61,7 @@ def judge(house: House, ledger: Ledger, oracle: Oracle) -> Verdict:
             )
             continue
         ended[record.status] += 1
-        ran_again += (record.rq.retries_left or 0) < RETRIES
+        ran_again += (record.rq.retries_left or 0) < house.plan.retries
         job = job_of(record, None, None, result)
         wrong = [*_wrong_end(entry, job.status, len(results)), *_changed(house, oracle, job)]
         broken += [f"{job.id} ({job.status}): {sentence}" for sentence in wrong]
