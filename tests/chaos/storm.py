@@ -130,7 +130,8 @@ def main() -> int:
     counts = ", ".join(f"{verdict.ended[status]} {status}" for status in FINAL)
     print(
         f"seed {options.seed}: {happened} faults in {options.minutes:g} minutes; "
-        f"{verdict.accepted} accepted: {counts}; {verdict.ran_again} ran again; {verdict.lost} lost; all over after {recovered_s:.1f} s"
+        f"{verdict.accepted} accepted: {counts}; "
+        f"{verdict.ran_again} ran again; {verdict.lost} lost; all over after {recovered_s:.1f} s"
     )
     broken = list(verdict.broken)
     if verdict.ended[Status.FAILED]:
