@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter
 from movq_core.params import EditParams, SamplingParams
 
 MAX_IMAGES = 16
+WORKER_RECORD_S = 90  # a worker's record is kept for so long after each sign of life, by Redis' clock
 
 
 class JobKind(StrEnum):

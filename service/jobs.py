@@ -29,7 +29,7 @@ from rq.utils import now, str_to_date, utcformat
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from movq_core.errors import IdempotencyConflict, JobNotFound, QueueUnavailable, TooManyRequests
-from movq_core.protocol import Priority, Request, queue_name
+from movq_core.protocol import WORKER_RECORD_S, Priority, Request, queue_name
 from service.admission import Admission, Count, Load
 from service.job import Job, Status, Submission, Submitted, images_of
 from service.pace import PACE_RUNS, images_per_s
@@ -363,17 +363,19 @@ class JobStore:
         return load.estimated_wait_s(priority, position)
 
     async def workers(self, model: str) -> int:
-        """Number of workers of a bundle that were heard from lately."""
-        horizon = time.time() - self._settings.worker_silence_s
+        """Number of workers of a bundle that were heard from lately, by Redis' clock: theirs may be wrong."""
+        at_least_s = WORKER_RECORD_S - self._settings.worker_silence_s
         name = queue_name(model, Priority.NORMAL)  # each listens to all three
         with outage_told():
             keys: Any = await self._door.smembers(WORKERS_BY_QUEUE_KEY % name)
             async with self._door.pipeline(transaction=False) as pipeline:
                 for key in keys:
-                    pipeline.hmget(key, "last_heartbeat", "death")
-                records = await pipeline.execute()
+                    pipeline.hexists(key, "death")
+                    pipeline.pttl(key)
+                told = await pipeline.execute()
         return sum(
-            1 for heard, death in records if heard and not death and str_to_date(heard).timestamp() > horizon
+            not dead and ttl_ms > 1000 * at_least_s
+            for dead, ttl_ms in zip(told[::2], told[1::2], strict=True)
         )
 
 

@@ -42,13 +42,20 @@ from rq.worker_registration import clean_worker_registry, register
 
 from movq_core.errors import QueueUnavailable
 from movq_core.events import watch_channel
-from movq_core.protocol import EventType, PreviewEvent, Priority, StepEvent, queue_name
+from movq_core.protocol import (
+    WORKER_RECORD_S,
+    EventType,
+    PreviewEvent,
+    Priority,
+    StepEvent,
+    queue_name,
+)
 from worker import queue_scripts
 from worker.claim import Claim, Ending, Lease, Renewal
 from worker.redis_connections import open_client
 from worker.rq_records import claim_of, final_record
 
-WORKER_TTL_S = 30  # a worker that is silent for this and a minute is gone from `rq info`
+WORKER_TTL_S = WORKER_RECORD_S - 60  # RQ adds a minute
 REAPER_LEASE_S = 60  # for a reaper to fail a job without retries: longer than any commit
 REAP_BATCH = 100
 TAKE_BATCH = 16  # jobs in one round trip: a batch's rows, mostly

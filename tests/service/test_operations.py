@@ -63,7 +63,9 @@ def test_readyz_does_not_believe_a_silent_worker(
 ) -> None:
     with Redis.from_url(redis_url) as connection:
         (key,) = connection.smembers("rq:workers:movq.emoji-64.normal")
-        connection.hset(key, "last_heartbeat", "2020-01-01T00:00:00.000000Z")
+        connection.hset(key, "last_heartbeat", "2020-01-01T00:00:00.000000Z")  # by its clock, which is wrong
+        assert client.get("/readyz").status_code == 200
+        connection.expire(key, 60)
     assert client.get("/readyz").status_code == 503
 
 
