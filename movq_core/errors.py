@@ -15,7 +15,8 @@ MovqError
 |-- QueueUnavailable      Redis cannot be reached, or refuses writes
 |-- JobFailed             a job came to its end without a result
 |   `-- DeadlineMissed    because its caller's own deadline had passed
-`-- DeviceFault           the accelerator is in an unknown state: the process must end
+|-- DeviceFault           the accelerator is in an unknown state: the process must end
+`-- TracingUnavailable    traces are asked for, and cannot be sent as this process is configured
 """
 
 from __future__ import annotations
@@ -91,3 +92,7 @@ class DeadlineMissed(JobFailed):
 
 class DeviceFault(MovqError):
     """The accelerator is in an unknown state; the process must end."""
+
+
+class TracingUnavailable(MovqError):
+    """Traces are asked for, and cannot be sent as this process is configured."""

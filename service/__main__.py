@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 
 import uvicorn
 from pydantic import ValidationError
@@ -11,15 +12,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from movq_core.blobs import BlobStore
 from movq_core.environment import complaint
-from movq_core.errors import BundleError
+from movq_core.errors import BundleError, TracingUnavailable
+from movq_core.logs import configure_logs
+from movq_core.tracing import open_tracing
 from service.app import create_app
 from service.catalog import Catalog
 from service.events import JobEvents
 from service.jobs import JobStore
-from service.logs import configure_logs
+from service.server import server_options
 from service.settings import Settings
-
-SHUTDOWN_S = 5  # for those who wait for a job; it stays on the queue
 
 
 class EnvironmentSettings(Settings, BaseSettings):
@@ -35,25 +36,18 @@ def main() -> int:
     try:
         settings = EnvironmentSettings(_secrets_dir=os.environ.get("MOVQ_SECRETS_DIR"))
         catalog = Catalog(settings.models)
+        tracing = open_tracing("movq-service", version("movq"), os.environ)
     except ValidationError as error:
         sys.stderr.write(f"{complaint(error)}\n")
         return 1
-    except BundleError as error:
+    except (BundleError, TracingUnavailable) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     configure_logs(settings.log_level)
-    app = create_app(
-        settings, JobStore(settings), JobEvents(settings), BlobStore(settings.blobs_url), catalog
-    )
+    blobs = BlobStore(settings.blobs_url)
+    app = create_app(settings, JobStore(settings), JobEvents(settings), blobs, catalog, tracing=tracing)
     app.state.context.uploads.start()
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-    )
+    uvicorn.run(app, host=settings.host, port=settings.port, **server_options(settings))
     return 0
 
 

@@ -18,12 +18,12 @@ from movq_core.protocol import Request as JobRequest
 from service.context import Context
 from service.documents import JobDocument, job_document, job_link
 from service.job import Job, Status, Submission
+from service.problems import CLIENT_GONE
 from service.settings import MAX_WAIT_S
 from service.submission import Caller, submit
 
 JSON = "application/json"
 LISTEN_S = 1.0  # how often a waiting request looks whether its client is still there
-CLIENT_GONE = 499  # nobody reads it; it is for the log and the metrics
 
 
 def offers(image_format: ImageFormat | None) -> Sequence[str]:

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from movq_core.blobs import BlobStore
+from movq_core.tracing import NO_TRACING, Tracing
 from service import openapi, problems
 from service.body_limit import BodyLimit
 from service.catalog import Catalog
@@ -60,13 +61,19 @@ _EXPOSED = ("Location", "Retry-After", "X-Request-Id", "X-Movq-Job-Id", "X-Movq-
 
 
 def create_app(
-    settings: Settings, store: JobStore, events: JobEvents, blob_store: BlobStore, catalog: Catalog
+    settings: Settings,
+    store: JobStore,
+    events: JobEvents,
+    blob_store: BlobStore,
+    catalog: Catalog,
+    *,
+    tracing: Tracing = NO_TRACING,
 ) -> FastAPI:
-    """The ASGI app; it closes `store`, `events` and its decoders when it shuts down."""
+    """The ASGI app; it closes `store`, `events`, `tracing` and its decoders when it shuts down."""
     rate_limit = RateLimit(settings.rate_limit, settings.redis_url) if settings.rate_limit else None
     metrics = Metrics()
     uploads = _uploads(settings, metrics)
-    context = Context(settings, store, events, blob_store, catalog, metrics, uploads, rate_limit)
+    context = Context(settings, store, events, blob_store, catalog, metrics, uploads, rate_limit, tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -76,6 +83,7 @@ def create_app(
         await store.close()
         if rate_limit is not None:
             await rate_limit.close()
+        tracing.close()
 
     app = FastAPI(
         title="movq",
@@ -99,8 +107,12 @@ def create_app(
 def _add_middleware(app: FastAPI, context: Context) -> None:
     """Each one stands outside those before it."""
     settings = context.settings
-    max_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
-    app.add_middleware(BodyLimit, max_bytes=max_bytes, small=_parsed_by_fastapi())
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
+        small=_parsed_by_fastapi(),
+        patience_s=settings.client_patience_s,
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -110,7 +122,7 @@ def _add_middleware(app: FastAPI, context: Context) -> None:
             expose_headers=_EXPOSED,
         )
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observation, metrics=context.metrics)
+    app.add_middleware(Observation, metrics=context.metrics, tracing=context.tracing)
 
 
 def _parsed_by_fastapi() -> frozenset[str]:

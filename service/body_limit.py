@@ -1,8 +1,9 @@
-"""BodyLimit: no request body is read beyond its limit, whatever it claims to be."""
+"""BodyLimit: no request body is read beyond its limit, or waited for without end."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 
 from starlette.datastructures import Headers
@@ -13,20 +14,25 @@ from service.problems import http_problem
 
 DRAIN_S = 2.0
 MAX_SMALL_BYTES = 64 * 1024  # a generation's fields take two
+SLOWEST_BYTES_PER_S = 16 * 1024  # who is slower uses up our patience
 
 
 class BodyLimit:
-    """ASGI middleware: 413 by Content-Length before a byte is read, else once the count is over.
+    """ASGI middleware: 413 by Content-Length before a byte is read, else once the count is over; 408.
 
-    Bodies of the `small` paths are parsed on the event loop, and may have `MAX_SMALL_BYTES`.
+    Bodies of the `small` paths are parsed on the event loop, and may have `MAX_SMALL_BYTES`. A body may keep
+    us waiting for `patience_s` in all; each byte that comes wins some of it back.
 
-    After the answer, what the client still sends is thrown away for a moment: closing at once
-    would reset the connection, and the client would never read the answer.
+    After an answer of 413, what the client still sends is thrown away for a moment: closing at once would
+    reset the connection, and the client would never read the answer.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, small: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, *, patience_s: float, small: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._patience_s = patience_s
         self._small = small
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,24 +40,26 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         max_bytes = MAX_SMALL_BYTES if scope["path"] in self._small else self._max_bytes
-        body = _CountedBody(receive, max_bytes)
+        body = _LimitedBody(receive, max_bytes, self._patience_s)
         draining_send = _DrainingSend(send, body)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > max_bytes:
             body.exceeded = True
-            await http_problem(body.error())(scope, receive, draining_send)
+            await http_problem(body.too_large())(scope, receive, draining_send)
             return
         await self._app(scope, body.receive, draining_send)
 
 
-class _CountedBody:
-    def __init__(self, receive: Receive, max_bytes: int) -> None:
+class _LimitedBody:
+    def __init__(self, receive: Receive, max_bytes: int, patience_s: float) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
+        self._patience_s = self._left_s = patience_s
         self._received_bytes = 0
+        self._is_whole = False
         self.exceeded = False
 
-    def error(self) -> HTTPException:
+    def too_large(self) -> HTTPException:
         return HTTPException(
             413,
             f"The body is too large: at most {_told(self._max_bytes)} are taken.",
@@ -59,11 +67,28 @@ class _CountedBody:
         )
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        if self._is_whole:  # what comes then is that the client has gone, whenever that may be
+            return await self._receive()
+        message = await self._receive_in_time()
+        self._is_whole = not message.get("more_body", False)
         self._received_bytes += len(message.get("body", b""))
         if self._received_bytes > self._max_bytes:
             self.exceeded = True
-            raise self.error()
+            raise self.too_large()
+        return message
+
+    async def _receive_in_time(self) -> Message:
+        begun_s = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left_s):
+                message = await self._receive()
+        except TimeoutError as error:
+            slowest = f"{SLOWEST_BYTES_PER_S // 1024} KiB/s"
+            detail = f"The body came too slowly: send {slowest} at least."
+            raise HTTPException(408, detail, headers={"Connection": "close"}) from error
+        left_s = self._left_s - (time.monotonic() - begun_s)
+        left_s += len(message.get("body", b"")) / SLOWEST_BYTES_PER_S
+        self._left_s = min(self._patience_s, left_s)
         return message
 
     async def drain(self) -> None:
@@ -77,7 +102,7 @@ class _CountedBody:
 
 
 class _DrainingSend:
-    def __init__(self, send: Send, body: _CountedBody) -> None:
+    def __init__(self, send: Send, body: _LimitedBody) -> None:
         self._send = send
         self._body = body
 

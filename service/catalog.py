@@ -15,7 +15,7 @@ from movq_core.manifest import CONFIG_FILE, LABELS_FILE, Manifest, read_manifest
 EXAMPLES = "examples"
 LOOK_S = 1.0  # how often the folders are looked at
 
-log = structlog.get_logger("service")
+log = structlog.get_logger("movq.service")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from movq_core.blobs import BlobStore, owner_of
 from movq_core.errors import BlobNotFound, InvalidRequest
+from movq_core.tracing import Tracing
 from service.catalog import Catalog
 from service.events import JobEvents
 from service.jobs import JobStore
@@ -31,6 +32,7 @@ class Context:
     metrics: Metrics
     uploads: Uploads
     rate_limit: RateLimit | None
+    tracing: Tracing
 
     async def read_blob(self, key: str, owner: str | None) -> bytes:
         """Bytes under `key`, off the event loop; raises BlobNotFound, for another owner's too."""

@@ -44,6 +44,7 @@ class Submission:
 
     `deadline_s`: seconds from now by which it must have ended. `watched`: a listener is about to come, so
     events are kept from the first one on. `max_open`: jobs of this owner that may be queued or running.
+    `request_id` and `traceparent` go with the job, into the logs and spans of whoever has to do with it.
     """
 
     model: str
@@ -53,6 +54,8 @@ class Submission:
     idempotency: Idempotency | None = None
     watched: bool = False
     max_open: int | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Job:
     deadline_at: datetime | None = None
     webhook_url: str | None = None
     owner: str | None = None
+    request_id: str | None = None  # of the request that made it
+    traceparent: str | None = None  # of the span in which it was made
     output: JobOutput | None = None
     error: str | None = None
 

@@ -2,7 +2,8 @@
 
 It, `rq_records` and `events` alone know Redis and RQ. There is no second job table: what the service needs
 beyond RQ's fields stands beside them in the job's hash (`images`, and where set `owner`, `deadline_s`,
-`deadline_at`, `webhook_url`, `progress`); a job's model and priority are told by its queue's name.
+`deadline_at`, `webhook_url`, `request_id`, `traceparent`, `progress`); a job's model and priority are told by
+its queue's name.
 """
 
 from __future__ import annotations
@@ -151,6 +152,8 @@ class JobStore:
             "owner": request.owner,
             "deadline_s": submission.deadline_s,
             "webhook_url": submission.webhook_url,
+            "request_id": submission.request_id,
+            "traceparent": submission.traceparent,
         }
         fields = record.to_dict() | {name: value for name, value in ours.items() if value is not None}
         hashed = hashlib.sha256(idempotency.key.encode()).hexdigest() if idempotency else ""

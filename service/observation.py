@@ -1,30 +1,41 @@
-"""Observation: each request gets an id, a log line and its place in the metrics."""
+"""Observation: each request gets an id, a log line, a span and its place in the metrics."""
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
+from contextlib import AbstractContextManager
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from movq_core.tracing import NO_TRACING, Span, SpanKind, Tracing
 from service.metrics import Metrics
 from service.problems import REQUEST_ID_HEADER, REQUEST_ID_KEY
 
-_REQUEST_ID = re.compile(r"[\w.-]{1,64}")
-_UNMATCHED = "unmatched"  # one label for every path that is no route, however many there are
+MAX_PATH = 200  # of a path in a log line or a span, in characters
 
-log = structlog.get_logger("service")
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_UNMATCHED = "unmatched"  # one label for every path that is no route, however many there are
+_PROBES = ("/livez", "/readyz", "/metrics")  # asked every few seconds, for ever
+_FILES = ("/static/", "/docs/files/")
+
+log = structlog.get_logger("movq.service")
 
 
 class Observation:
-    """ASGI middleware, the outermost of ours. A request that raises is counted as 500."""
+    """ASGI middleware, the outermost of ours. A request that raises is counted as 500.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    The server logs its exception, with the request's id: what is bound here stays bound for its task.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,24 +53,42 @@ class Observation:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        try:
-            await self._app(scope, receive, observed_send)
-        except Exception:
-            log.exception("request failed", path=scope["path"])
-            raise
-        finally:
-            self._record(scope, status, time.perf_counter() - started_s)
-            structlog.contextvars.unbind_contextvars("request_id")
+        with self._span(scope, request_id) as span:
+            try:
+                await self._app(scope, receive, observed_send)
+            finally:
+                self._record(scope, status, time.perf_counter() - started_s, span)
 
-    def _record(self, scope: Scope, status: int, duration_s: float) -> None:
+    def _span(self, scope: Scope, request_id: str) -> AbstractContextManager[Span]:
+        """It goes on with the caller's trace, if he has one; no query and no header is told."""
+        path = scope["path"]
+        tracing = NO_TRACING if path in _PROBES or path.startswith(_FILES) else self._tracing
+        return tracing.span(
+            scope["method"],
+            SpanKind.SERVER,
+            parent=Headers(scope=scope).get("traceparent", ""),
+            attributes={
+                "http.request.method": scope["method"],
+                "url.scheme": scope["scheme"],
+                "url.path": path[:MAX_PATH],
+                "movq.request_id": request_id,
+            },
+        )
+
+    def _record(self, scope: Scope, status: int, duration_s: float, span: Span) -> None:
         route = getattr(scope.get("route"), "path", None) or _UNMATCHED
-        method = scope["method"]
+        method, path = scope["method"], scope["path"]
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.duration_s.labels(route, method).observe(duration_s)
-        log.info(
+        span.rename(f"{method} {route}")
+        span.set({"http.route": route, "http.response.status_code": status})
+        if status >= 500:
+            span.fail(str(status))
+        log.log(
+            logging.DEBUG if path in _PROBES and status < 400 else logging.INFO,
             "request",
             method=method,
-            path=scope["path"],
+            path=path[:MAX_PATH],
             route=route,
             status=status,
             duration_s=round(duration_s, 4),

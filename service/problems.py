@@ -28,6 +28,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Mount
 
 from movq_core.errors import (
@@ -49,6 +50,7 @@ from service.bodies import InvalidBody, media_type_of
 
 MEDIA_TYPE = "application/problem+json"
 OUTAGE_RETRY_S = 5
+CLIENT_GONE = 499  # nobody reads it; it is for the log and the metrics
 MAX_ERRORS = 20  # a body can have as many as it has values
 MAX_NAME = 60
 OPENAI_PATHS = ("/v1/images/generations", "/v1/images/edits")
@@ -75,6 +77,7 @@ _CODE = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    408: "request_timeout",
     409: "job_cancelled",
     413: "too_large",
     415: "unsupported_media_type",
@@ -160,6 +163,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(MovqError, _on_movq_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_client_gone)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -209,6 +213,11 @@ def _plain_words(request: Request, error: HTTPException) -> str:
         allowed = (error.headers or {}).get("Allow", "another method")
         return f"{request.method} is not allowed at {path}; it takes {allowed}."
     return str(error.detail)
+
+
+async def _on_client_gone(request: Request, _error: Exception) -> JSONResponse:
+    """In the middle of a body; nobody reads this, and nothing is wrong with us."""
+    return http_problem(HTTPException(CLIENT_GONE, "The client went away."), request.url.path)
 
 
 async def _on_bug(request: Request, _error: Exception) -> JSONResponse:

@@ -115,6 +115,8 @@ def job_of(
         deadline_at=moment(deadline_at) if deadline_at else None,
         webhook_url=record.text("webhook_url"),
         owner=record.text("owner"),
+        request_id=record.text("request_id"),
+        traceparent=record.text("traceparent"),
         output=output_of(result.return_value if result else None) if status is Status.SUCCEEDED else None,
         error=failure_sentence(result.exc_string if result else None) if status is Status.FAILED else None,
     )

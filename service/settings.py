@@ -40,6 +40,7 @@ class Settings(BaseModel):
     cors_origins: Annotated[tuple[str, ...], _CommaSeparated] = ()
     webhook_secret: SecretStr | None = None  # signs webhooks; without one none are taken
 
+    client_patience_s: float = Field(default=15.0, gt=0)  # for headers; for a body's silences, in all
     max_queue_images: int = Field(default=256, ge=1)  # queued and in flight together, of one bundle
     max_upload_bytes: int = Field(default=16 * 2**20, ge=1)
     max_image_pixels: int = Field(default=16_777_216, ge=1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import structlog
 from fastapi import Depends, Header, Request
 
 from movq_core.errors import (
@@ -19,10 +21,13 @@ from movq_core.errors import (
     TooManyRequests,
 )
 from movq_core.protocol import Request as JobRequest
+from movq_core.protocol import queue_name
+from movq_core.tracing import Span, SpanKind
 from service.auth import Owner
 from service.catalog import Bundle
 from service.context import Context, Ctx
-from service.job import Idempotency, Submission, Submitted
+from service.job import Idempotency, Submission, Submitted, images_of
+from service.problems import REQUEST_ID_KEY
 from service.schemas import JobChoices
 
 _REFUSED: tuple[tuple[type[MovqError], str], ...] = (
@@ -31,6 +36,9 @@ _REFUSED: tuple[tuple[type[MovqError], str], ...] = (
     (IdempotencyConflict, "idempotency_conflict"),
     (QueueUnavailable, "queue_unavailable"),
 )
+
+log = structlog.get_logger("movq.service")
+
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})")
 
 
@@ -108,6 +116,7 @@ def submission_of(
         idempotency=_idempotency(caller, asked),
         watched=watched,
         max_open=caller.context.settings.max_open_jobs,
+        request_id=caller.http.scope[REQUEST_ID_KEY],
     )
 
 
@@ -137,18 +146,44 @@ def _idempotency(caller: Caller, asked: dict[str, Any]) -> Idempotency | None:
 
 
 async def submit(caller: Caller, request: JobRequest, submission: Submission) -> Submitted:
-    """Put `request` on its queue, and count what became of it."""
+    """Put `request` on its queue; count and tell what became of it."""
     context = caller.context
-    try:
-        submitted = await context.jobs.submit(request, submission)
-    except (QueueFull, TooManyRequests, IdempotencyConflict, QueueUnavailable) as error:
-        _count_refusal(context, error)
-        raise
+    with _enqueuing(context, submission) as span:
+        try:
+            submitted = await context.jobs.submit(request, replace(submission, traceparent=span.traceparent))
+        except (QueueFull, TooManyRequests, IdempotencyConflict, QueueUnavailable) as error:
+            _count_refusal(context, error)
+            raise
+        span.set({"messaging.message.id": submitted.job.id})
+    structlog.contextvars.bind_contextvars(job_id=submitted.job.id)  # for the request's own line, too
     if submitted.is_new:
         context.metrics.submitted.labels(
             submission.model, request.kind.value, submission.priority.value
         ).inc()
+        log.info("a job was submitted", **_told_of(request, submission))
     return submitted
+
+
+def _enqueuing(context: Context, submission: Submission) -> AbstractContextManager[Span]:
+    """The span with which the job's own go on, in the worker and wherever it is told of."""
+    queue = queue_name(submission.model, submission.priority)
+    attributes = {
+        "messaging.system": "rq",
+        "messaging.operation.type": "send",
+        "messaging.operation.name": "enqueue",
+        "messaging.destination.name": queue,
+    }
+    return context.tracing.span(f"enqueue {queue}", SpanKind.PRODUCER, attributes=attributes)
+
+
+def _told_of(request: JobRequest, submission: Submission) -> dict[str, Any]:
+    return {
+        "kind": request.kind.value,
+        "model": submission.model,
+        "priority": submission.priority.value,
+        "images": images_of(request),
+        "owner": request.owner,
+    }
 
 
 def _count_refusal(context: Context, error: MovqError) -> None:

@@ -21,11 +21,12 @@ from pydantic import ValidationError
 
 from movq_core.blobs import BlobStore
 from movq_core.environment import complaint
-from movq_core.errors import BundleError, QueueUnavailable
+from movq_core.errors import BundleError, QueueUnavailable, TracingUnavailable
+from movq_core.logs import configure_logs
+from movq_core.tracing import open_tracing
 from worker.bundle_watch import BundleWatch, in_a_thread_that_ends
 from worker.engine import Engine
 from worker.intake import Intake
-from worker.logs import configure_logs
 from worker.metrics import WorkerMetrics
 from worker.model_runner import ModelRunner
 from worker.pool import ImagePool
@@ -65,6 +66,11 @@ def main() -> int:
     except ValidationError as error:
         sys.stderr.write(f"{complaint(error)}\n")
         return MISCONFIGURED
+    try:
+        tracing = open_tracing("movq-worker", version("movq"), os.environ)
+    except TracingUnavailable as error:
+        sys.stderr.write(f"{error}\n")
+        return MISCONFIGURED
     configure_logs(settings.log_level)
     # Where torch's compiler looks for what it has built before, unless somebody said otherwise.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.cache_dir.absolute() / "compiled"))
@@ -93,6 +99,7 @@ def main() -> int:
         credits=settings.rows + settings.prefetch,
         renew_s=settings.renew_s,
         grace_s=settings.grace_s,
+        tracing=tracing,
     )
     metrics.watch_memory(engine.memory_bytes)
     engine.start()
@@ -102,6 +109,7 @@ def main() -> int:
     code = watch(engine, intake, stop, settings.stalled_s, partial(bundles.look, engine, pool, metrics))
     engine.stop(timeout_s=5.0)
     pool.close()
+    tracing.close()
     return code
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from movq_core.errors import InvalidRequest
-from movq_core.protocol import JobKind, JobOutput, Request, parse_request
+from movq_core.protocol import JobKind, JobOutput, Request, parse_queue_name, parse_request
 
 _FUNCTIONS = {kind.function: kind for kind in JobKind}
 
@@ -52,6 +52,17 @@ class Claim:
     failure_ttl_s: int | None = None
     retries_left: int = 0
     lost: bool = False  # a worker died while it had this job
+    request_id: str | None = None  # of the request that made it
+    traceparent: str | None = None  # of the span in which it was made
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What each log line about it tells."""
+        return {"job_id": self.job_id} | ({"request_id": self.request_id} if self.request_id else {})
+
+    @property
+    def model(self) -> str:
+        return parse_queue_name(self.queue)[0]
 
     @property
     def member(self) -> str:

@@ -263,15 +263,17 @@ class ImageJobs:
         generation = self.stalest()
         assert generation is not None
         assert generation.row is not None
+        work = self._jobs[generation.job_id].work
         generation.previewed_step, generation.previewed_s = generation.step, self._clock()
         try:
             pixels = self._runner.preview(generation.row)
         except DeviceFault:
             raise
         except Exception:
-            log.warning("a preview could not be made", job_id=generation.job_id, exc_info=True)
+            ids = {"job_id": work.job_id, "request_id": work.request_id}
+            log.warning("a preview could not be made", **ids, exc_info=True)
             return
-        owner = self._jobs[generation.job_id].work.request.owner
+        owner = work.request.owner
         known = generation.known_share
         self._tell(Preview(generation.job_id, generation.index, generation.step, known, pixels, owner))
 

@@ -20,6 +20,8 @@ import structlog
 
 from movq_core.errors import BlobStoreUnavailable, DeviceFault, MovqError, QueueUnavailable
 from movq_core.protocol import GenerateRequest, JobOutput, PreviewEvent, Request, StepEvent
+from movq_core.tracing import NO_TRACING, Tracing
+from worker.account import Accounts
 from worker.claim import Claim, Ending, Lease
 from worker.doorbell import Doorbell
 from worker.in_flight import InFlight, failure_of, images_of
@@ -51,12 +53,14 @@ class Intake:
         credits: int,
         renew_s: float = 3.0,
         grace_s: float = 25.0,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._worker = worker
         self._pool = pool
         self._inbox = inbox
         self._mailbox: SimpleQueue[Any] = outbox  # of what the engine says, and of news: what to do about it
         self._metrics = metrics
+        self._accounts = Accounts(tracing)
         self._credits = credits  # images on their way to pixels: the engine's rows and a few more
         self._renew_every_s = renew_s
         self._grace_s = grace_s
@@ -158,6 +162,7 @@ class Intake:
             for entry in reversed(self._table.values()):
                 self._cancel(entry)
                 handed_back += self._worker.give_back(entry.claim)
+                self._accounts.close(entry, "handed_back")
             self._metrics.recovered("handed_back", handed_back)
             self._worker.close()
         except QueueUnavailable as error:
@@ -182,7 +187,6 @@ class Intake:
         for reason, jobs in self._worker.reap().items():
             if jobs:
                 self._metrics.recovered(reason, jobs)
-                log.info("recovered jobs of a lost worker", reason=reason, jobs=jobs)
         self._reap_at_s = time.monotonic() + REAP_EVERY_S
 
     def _drop(self, entry: InFlight, lease: Lease) -> None:
@@ -193,7 +197,7 @@ class Intake:
             self._metrics.lease_lost()
         else:
             self._count_end(entry, lease.value)
-        log.info("dropped a job", job_id=entry.claim.job_id, lease=lease.value)
+        self._accounts.close(entry, lease.value)
 
     def _cancel(self, entry: InFlight) -> None:
         if entry.work is not None:
@@ -224,6 +228,7 @@ class Intake:
         if stale := self._table.get(claim.job_id):
             # Redis forgot that we had it (it came back from an older AOF) and gave it to us again.
             self._drop(stale, Lease.LOST)
+        log.debug("took a job", **claim.ids)
         entry = InFlight(claim, kind="unknown", images=1, taken_s=time.monotonic(), is_watched=claim.watched)
         self._table[claim.job_id] = entry
         if claim.is_expired:
@@ -234,9 +239,9 @@ class Intake:
         except MovqError as error:
             self._end(entry, Ending("failed", message=str(error)))
             return
-        entry.kind, entry.images = request.kind.value, images_of(request)
+        entry.request, entry.kind, entry.images = request, request.kind.value, images_of(request)
         if claim.must_run_alone:
-            log.warning("a job that lost its workers runs alone", job_id=claim.job_id)
+            log.warning("a job that lost its workers runs alone", **claim.ids)
             self._alone, entry.held = entry, request
             self._release_held()
         else:
@@ -284,7 +289,7 @@ class Intake:
 
     def _on_preview_stored(self, entry: InFlight, done: Future[PreviewEvent]) -> None:
         if error := done.exception():
-            log.warning("a preview was not stored", job_id=entry.claim.job_id, error=str(error))
+            log.warning("a preview was not stored", **entry.claim.ids, error=str(error))
         else:
             entry.tell(done.result())
 
@@ -317,17 +322,18 @@ class Intake:
     def _on_loaded(self, entry: InFlight, request: Request, done: Future[Work]) -> None:
         if not self._is_current(entry):
             return
+        entry.spent("load")
         error = done.exception()
         if entry.verdict is None and isinstance(error, BlobStoreUnavailable):
             self._put_off_for(entry, error, lambda: self._load(entry, request))
-        elif ending := entry.verdict or (failure_of(error) if error else None):
+        elif ending := entry.verdict or (failure_of(error, entry.claim) if error else None):
             self._end(entry, ending)
         else:
             self._give(entry, done.result())
 
     def _give(self, entry: InFlight, work: Work) -> None:
         """To the engine."""
-        entry.work = replace(work, watched=entry.is_watched)
+        entry.work = replace(work, watched=entry.is_watched, request_id=entry.claim.request_id)
         self._inbox.put(entry.work)
 
     def _on_outcome(self, outcome: Outcome) -> None:
@@ -338,7 +344,10 @@ class Intake:
         if isinstance(outcome.error, DeviceFault):
             return  # The process ends now; the lease runs out, and the job spends a retry.
         entry.work, entry.has_outcome = None, True
-        if ending := entry.verdict or (failure_of(outcome.error) if outcome.error else None):
+        if outcome.started_s:  # nobody knows when one that failed began
+            entry.spent("row wait", outcome.started_s)
+        entry.spent("device", outcome.finished_s)
+        if ending := entry.verdict or (failure_of(outcome.error, entry.claim) if outcome.error else None):
             self._end(entry, ending)
         elif outcome.cancelled:
             self._end(entry, Ending("failed", message="the engine dropped the job", retry=True))
@@ -352,17 +361,18 @@ class Intake:
     def _on_stored(self, entry: InFlight, outcome: Outcome, done: Future[JobOutput]) -> None:
         if not self._is_current(entry):
             return
+        entry.spent("store")
         error = done.exception()
         if entry.verdict is None and isinstance(error, BlobStoreUnavailable):
             self._put_off_for(entry, error, lambda: self._store(entry, outcome))
         else:
             success = None if error else Ending("succeeded", output=done.result())
-            self._end(entry, entry.verdict or success or failure_of(error))
+            self._end(entry, entry.verdict or success or failure_of(error, entry.claim))
 
     def _put_off_for(self, entry: InFlight, error: BlobStoreUnavailable, again: Callable[[], None]) -> None:
         """An outage of the store is not the job's fault: it waits, for as long as it may take at all."""
         if not self._put_off:
-            log.warning("the blob store is away", job_id=entry.claim.job_id, error=repr(error.__cause__))
+            log.warning("the blob store is away", **entry.claim.ids, error=repr(error.__cause__))
             self._store_again_at_s = time.monotonic() + STORE_AGAIN_S
         self._put_off.append(again)
 
@@ -395,9 +405,9 @@ class Intake:
             return
         ending, claim = entry.ended, entry.claim
         how = "retried" if ending.retry and claim.has_retries else ending.how
-        if ending.how == "failed":
-            log.warning("a job failed", job_id=claim.job_id, error=ending.message, outcome=how)
         del self._table[claim.job_id]
+        entry.spent("end")
+        self._accounts.close(entry, how, ending.message)
         self._count_end(entry, how)
 
     def _count_end(self, entry: InFlight, how: str) -> None:

@@ -6,7 +6,8 @@ keys are RQ's, and what stands in them is what RQ's own tools read; QUEUE is `mo
 
     rq:queue:QUEUE                  list: ids of the jobs that wait
     rq:job:ID                       hash: the job; ours are `images`, `owner`, `deadline_s`, `deadline_at`,
-                                    `webhook_url`, `progress`, `lost` and `stop`
+                                    `webhook_url`, `request_id`, `traceparent`, `progress`, `lost`
+                                    and `stop`
     rq:wip:QUEUE                    sorted set: `ID:EXECUTION` -> end of the lease; the entry is the ownership
     rq:execution:ID:EXECUTION       hash: which worker, since when; `images` is ours, the service adds them up
     rq:executions:ID                sorted set: the job's executions, to tell whom to stop
@@ -195,20 +196,21 @@ return 1
 
 # KEYS the bundle's three queues, their three wips. ARGV the reaper's execution id; its lease in seconds; how
 # many at most of each.
-# Returns {how many jobs were put back, {place of its queue, job id} of each without a retry left}. The latter
-# stay in `wip` under the reaper's own execution id until it has failed them: their late owner finds its lease
-# lost, and should the reaper die, another one finds them here. What is put back is marked `lost`: see Claim.
+# Returns {{job id, request id} of each that was put back, {place of its queue, job id} of each without a
+# retry left}. The latter stay in `wip` under the reaper's own execution id until it has failed them: their
+# late owner finds its lease lost, and should the reaper die, another one finds them here. What is put back is
+# marked `lost`: see Claim.
 REAP = (
     TELL
     + """
 local now = tonumber(redis.call('TIME')[1])
-local back, exhausted = 0, {}
+local back, exhausted = {}, {}
 local function reap(place, member)
   local queue, wip = KEYS[place], KEYS[place + 3]
   local id, execution = string.match(member, '^([^:]+):?(.*)$')
   local job = 'rq:job:' .. id
-  local status, retries_left, worker =
-    unpack(redis.call('HMGET', job, 'status', 'retries_left', 'worker_name'))
+  local status, retries_left, worker, request_id =
+    unpack(redis.call('HMGET', job, 'status', 'retries_left', 'worker_name', 'request_id'))
   redis.call('ZREM', wip, member)
   redis.call('DEL', 'rq:execution:' .. member)
   redis.call('ZREM', 'rq:executions:' .. id, execution)
@@ -219,7 +221,7 @@ local function reap(place, member)
     redis.call('HSET', job, 'status', 'queued', 'retries_left', retries - 1, 'worker_name', '', 'lost', 1)
     redis.call('LPUSH', queue, id)
     tell(id, 'queued', '{}')
-    back = back + 1
+    table.insert(back, {id, request_id or ''})
   else
     redis.call('ZADD', wip, now + tonumber(ARGV[2]), id .. ':' .. ARGV[1])
     table.insert(exhausted, {place, id})

@@ -64,7 +64,15 @@ def claim_of(
         retries_left=job.retries_left or 0,
         deadline_s=float(record[b"deadline_s"]) if b"deadline_s" in record else None,
         lost=b"lost" in record,
+        request_id=_text(record, b"request_id"),
+        traceparent=_text(record, b"traceparent"),
     )
+
+
+def _text(record: Mapping[Any, Any], name: bytes) -> str | None:
+    """Whoever else may write to Redis need not write UTF-8."""
+    value: bytes | None = record.get(name)
+    return value.decode(errors="replace") if value else None
 
 
 @dataclass(frozen=True)

@@ -307,19 +307,23 @@ class RQWorker(BaseWorker):
             back, exhausted = self._reap(
                 [*self._queue_keys, *self._wip_keys], [execution_id, REAPER_LEASE_S, REAP_BATCH]
             )
+            for job_id, request_id in back:
+                ids = {"job_id": job_id.decode(), "request_id": request_id.decode(errors="replace")}
+                log.warning("a job lost its worker, and is queued again", **ids)
             for place, job_id in exhausted:
                 self._fail_exhausted(job_id.decode(), execution_id, self.queues[place - 1].name)
             stranded = self._reap_stranded(queue)
             queue.finished_job_registry.cleanup()
             queue.failed_job_registry.cleanup()
             clean_worker_registry(queue)
-        return {"lease": back, "exhausted": len(exhausted), "stranded": stranded}
+        return {"lease": len(back), "exhausted": len(exhausted), "stranded": stranded}
 
     def _fail_exhausted(self, job_id: str, execution_id: str, queue: str) -> None:
         record = self.connection.hgetall(Job.key_for(job_id))
         claim = claim_of(job_id, execution_id, queue, record, started_at=now(), connection=self.connection)
         message = "the worker was lost while it ran this job, and no retry is left"
         self.end([(claim, Ending("failed", message=message))])
+        log.warning("a job failed", **claim.ids, error=message)
 
     def _reap_stranded(self, queue: Queue) -> int:
         """Put back ids that stay in a queue's intermediate list for longer than a lease."""

@@ -32,6 +32,7 @@ class Work:
     mask: Mask | None = None
     window: Window | None = None
     watched: bool = False  # somebody wants its every Progress, and Previews
+    request_id: str | None = None  # for the log
     received_s: float = field(default_factory=time.monotonic)
 
 

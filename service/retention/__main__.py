@@ -13,7 +13,8 @@ from types import FrameType
 from pydantic import ValidationError
 
 from movq_core.blobs import BlobStore
-from service.logs import configure_logs
+from movq_core.environment import complaint
+from movq_core.logs import configure_logs
 from service.retention.metrics import RetentionMetrics
 from service.retention.records import JobRecords
 from service.retention.settings import RetentionSettings
@@ -30,7 +31,10 @@ def main() -> int:
         blobs, records = BlobStore(settings.blobs_url), JobRecords(settings.redis_url)
         if settings.metrics_port:
             metrics.serve(settings.metrics_port, settings.metrics_host)
-    except (ValidationError, ValueError, OSError) as error:  # a wrong setting or URL; a port that is taken
+    except ValidationError as error:
+        sys.stderr.write(f"{complaint(error)}\n")
+        return MISCONFIGURED
+    except (ValueError, OSError) as error:  # a wrong setting or URL; a port that is taken
         sys.stderr.write(f"{error}\n")
         return MISCONFIGURED
     configure_logs(settings.log_level)

@@ -6,11 +6,11 @@ start as it is configured.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
 from functools import partial
+from importlib.metadata import version
 
 import anyio
 import structlog
@@ -18,10 +18,11 @@ from anyio import to_thread
 from pydantic import ValidationError
 
 from movq_core.environment import complaint
-from movq_core.errors import BundleError
+from movq_core.errors import BundleError, TracingUnavailable
+from movq_core.logs import configure_logs
+from movq_core.tracing import open_tracing
 from service.catalog import Catalog
 from service.jobs import JobStore
-from service.logs import configure_logs
 from service.webhooks.deliveries import DeliveryQueue, DeliveryWorker, RetryClock
 from service.webhooks.envelope import Envelopes
 from service.webhooks.outbox import Outbox
@@ -38,16 +39,15 @@ def main() -> int:
     """RQ's worker has the main thread, for its signals; the outbox and the clock have another."""
     try:
         settings = WebhookSettings(_secrets_dir=os.environ.get("MOVQ_SECRETS_DIR"))
-        catalog, sender = Catalog(settings.models), Sender(settings)
+        tracing = open_tracing("movq-webhooks", version("movq"), os.environ)
+        catalog, sender = Catalog(settings.models), Sender(settings, tracing=tracing)
     except ValidationError as error:
         sys.stderr.write(f"{complaint(error)}\n")
         return MISCONFIGURED
-    except (BundleError, OSError) as error:  # OSError: no such file of certificates
+    except (BundleError, TracingUnavailable, OSError) as error:  # OSError: no such file of certificates
         sys.stderr.write(f"{error}\n")
         return MISCONFIGURED
     configure_logs(settings.log_level)
-    for name in ("rq.worker", "rq.job", "rq.queue", "rq.registry", "rq.scheduler"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     queue = DeliveryQueue.open(settings.redis_url)
     clock = RetryClock(queue)
     threading.Thread(target=run_beside, args=(settings, catalog, queue, clock), daemon=True).start()
@@ -55,6 +55,7 @@ def main() -> int:
     log.info("ready", name=worker.name)
     worker.work()
     clock.close()
+    tracing.close()
     return 0 if worker.was_asked_to_stop else DIED
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 from redis import Redis, RedisError
 from rq import Queue, Retry, SimpleWorker
 from rq.exceptions import DuplicateJobError
@@ -45,21 +46,31 @@ class DeliveryJob(Job):
     """RQ's record of a delivery, that runs nothing else."""
 
     sender: Sender  # given by the worker that has taken it
+    delivery: Delivery | None = None  # once it has been read
     # RQ would import these names from Redis, too.
     success_callback = failure_callback = stopped_callback = None
 
     def perform(self) -> None:
         """One attempt. What is in vain for good is not tried again."""
         try:
-            self.sender.send(self._delivery())
+            self.delivery = self._read()
+            self.sender.send(self.delivery)
         except (DestinationRefused, GivenUp):
             self.retries_left = 0
             raise
 
-    def _delivery(self) -> Delivery:
+    @property
+    def ids(self) -> dict[str, str]:
+        """What each log line about it tells."""
+        return self.delivery.ids if self.delivery else {"delivery": self.id}
+
+    def _read(self) -> Delivery:
         if self.func_name != FUNCTION:
             raise GivenUp(f"{self.func_name} is none of the functions that run here")
-        return Delivery.model_validate(self.kwargs)
+        try:
+            return Delivery.model_validate(self.kwargs)
+        except ValidationError as error:  # its text would tell what is in the record
+            raise GivenUp("the record is no delivery") from error
 
     def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
         """None of RQ's own: they would go anywhere."""
@@ -140,19 +151,20 @@ class DeliveryWorker(SimpleWorker):
         job.sender = self._sender
         self._threads.submit(self._attempt, job, queue, self.prepare_execution(job))
 
-    def _attempt(self, job: Job, queue: Queue, execution: Execution) -> None:
+    def _attempt(self, job: DeliveryJob, queue: Queue, execution: Execution) -> None:
         try:
             if self.perform_job(job, queue, execution):
-                log.info("delivered", delivery=job.id)
+                log.info("delivered", **job.ids)
         except Exception:  # Redis went away meanwhile; the lease runs out and the attempt is made again
-            log.exception("an attempt's end could not be written", delivery=job.id)
+            log.exception("an attempt's end could not be written", **job.ids)
         finally:
             self._free.release()
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Say that an attempt failed, in a line."""
         _, error, _ = exc_info
-        log.warning("not delivered", delivery=job.id, reason=str(error), retries_left=job.retries_left)
+        ids = job.ids if isinstance(job, DeliveryJob) else {"delivery": job.id}
+        log.warning("not delivered", **ids, reason=str(error), retries_left=job.retries_left)
 
     def handle_warm_shutdown_request(self) -> None:
         self.was_asked_to_stop = True

@@ -38,4 +38,11 @@ class Envelopes:
             timestamp=job.finished_at or datetime.now(UTC),
             data=job_document(job, bundle.manifest if bundle else None),
         )
-        return Delivery(message_id=f"webhook-{job_id}", url=job.webhook_url, body=envelope.model_dump_json())
+        return Delivery(
+            message_id=f"webhook-{job_id}",
+            url=job.webhook_url,
+            body=envelope.model_dump_json(),
+            job_id=job_id,
+            request_id=job.request_id,
+            traceparent=job.traceparent,
+        )

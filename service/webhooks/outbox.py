@@ -57,7 +57,7 @@ class Outbox:
         try:
             delivery = await self._envelopes.delivery(job_id)
         except (JobNotFound, ValidationError) as error:  # ValidationError: a record that is none of ours
-            log.warning("nothing to tell", job=job_id, reason=str(error))
+            log.warning("nothing to tell", job_id=job_id, reason=str(error))
         else:
             await to_thread.run_sync(self._put, delivery)
         await self._redis.lrem(TAKEN_KEY, 1, job_id)

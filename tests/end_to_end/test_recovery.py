@@ -121,7 +121,7 @@ def test_a_frozen_worker_loses_its_jobs_to_a_live_one(launch: Callable[..., Stac
     with stack.second_worker():
         until(all_succeeded(stack, job_ids), ALL_WITHIN_S, "the other one does them all")
         stack.kill("worker", signal.SIGCONT)
-        until(lambda: "dropped a job" in stack.log("worker"), 10, "the frozen one lets go")
+        until(lambda: '"outcome": "lost"' in stack.log("worker"), 10, "the frozen one lets go")
         time.sleep(1.0)
         stack.assert_at_rest(job_ids)
     assert '"lease": "lost"' in stack.log("worker")
