@@ -169,6 +169,8 @@ def test_a_bug_says_nothing_and_is_counted(settings: Settings, caplog: pytest.Lo
         assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
         assert 'code="500",method="GET",route="/bug"' in client.get("/metrics").text
     assert "a secret" in caplog.text
+    told = [record for record in caplog.records if record.exc_info]
+    assert len(told) == 1
 
 
 def test_request_ids(client: httpx.Client) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -291,16 +292,19 @@ def test_a_record_that_is_no_job_does_not_block_the_queue(shop: Shop, hire: Call
 def test_our_errors_are_final_and_others_are_tried_again(shop: Shop, hire: Callable[..., Crew]) -> None:
     crew = hire()
     crew.engine.raises = {1: InvalidRequest("class 1 is shut"), 2: RuntimeError("secret detail")}
-    crew.engine.gate.set()
-    refused = shop.submit(GenerateRequest(class_id=1))
-    broken = shop.submit(GenerateRequest(class_id=2), retries=2)
-    healthy = shop.submit()
-    until(shop.all_are([refused, broken], JobStatus.FAILED))
-    until(shop.all_are([healthy], JobStatus.FINISHED))
+    with structlog.testing.capture_logs() as lines:
+        crew.engine.gate.set()
+        refused = shop.submit(GenerateRequest(class_id=1))
+        broken = shop.submit(GenerateRequest(class_id=2), retries=2)
+        healthy = shop.submit()
+        until(shop.all_are([refused, broken], JobStatus.FAILED))
+        until(shop.all_are([healthy], JobStatus.FINISHED))
     assert shop.error(refused) == "class 1 is shut"
     assert shop.error(broken) == "internal error (RuntimeError)"
     assert crew.metric("movq_jobs_completed_total", kind="generate", outcome="retried") == 2
     shop.assert_at_rest([refused, broken, healthy])
+    told = [line for line in lines if "exc_info" in line]
+    assert [(line["job_id"], str(line["exc_info"])) for line in told] == [(broken, "secret detail")] * 3
 
 
 def test_stop_ends_exactly_one_of_many(shop: Shop, hire: Callable[..., Crew]) -> None:
