@@ -121,7 +121,7 @@ def _add_middleware(app: FastAPI, context: Context) -> None:
             allow_headers=["*"],
             expose_headers=_EXPOSED,
         )
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SecurityHeaders, shared=bool(settings.cors_origins))
     app.add_middleware(Observation, metrics=context.metrics, tracing=context.tracing)
 
 

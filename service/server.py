@@ -99,8 +99,9 @@ class WaryProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:
-        """Say it, unless another answer is on its way, and close."""
-        if not (self.transport.is_closing() or self._is_answering()):
+        """Say it, unless half of another answer is out, and close."""
+        has_begun = self._is_answering() and self.cycle.response_started
+        if not (self.transport.is_closing() or has_begun):
             self.transport.write(_answer(status, code, detail))
         self.transport.close()
 

@@ -11,6 +11,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.server import server_options
+
 START_TIMEOUT_S = 20.0
 
 
@@ -35,7 +37,8 @@ def serving(app: FastAPI) -> Iterator[str]:
     """Base URL of `app`, for as long as the block lasts; its log lines of each request are left out."""
     logs = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+    options = server_options(app.state.context.settings)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, **options)
     server = _Server(config)
     thread = threading.Thread(target=server.run, name="service")
     thread.start()
