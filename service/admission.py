@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from movq_core.errors import QueueFull
 from movq_core.protocol import Priority
+from service.pace import InFlight, seconds_until_gone
 
 SHORTEST_RETRY_S = 1
 LONGEST_RETRY_S = 120
@@ -27,7 +28,7 @@ class Load:
     """What is in the house of one bundle: who waits in which queue, who runs, and how fast they leave."""
 
     queued: Mapping[Priority, Count] = field(default_factory=dict)
-    running: Count = Count()
+    in_flight: Sequence[InFlight] = ()
     images_per_s: float = 0.0  # finished lately; 0 when none was
 
     @property
@@ -40,21 +41,22 @@ class Load:
 
     @property
     def running_jobs(self) -> int:
-        return self.running.jobs
+        return len(self.in_flight)
 
     @property
     def running_images(self) -> int:
-        return self.running.images
+        return sum(job.images for job in self.in_flight)
 
     @property
     def images(self) -> int:
         return self.queued_images + self.running_images
 
     def retry_after_s(self, images: int) -> int:
-        """Seconds until `images` images have left at the measured rate."""
+        """Seconds until `images` images have left, in whole ones as HTTP has them."""
         if self.images_per_s <= 0:
             return RETRY_WITHOUT_A_RATE_S
-        return min(LONGEST_RETRY_S, max(SHORTEST_RETRY_S, math.ceil(images / self.images_per_s)))
+        wait_s = math.ceil(seconds_until_gone(images, self.in_flight, self.images_per_s))
+        return min(LONGEST_RETRY_S, max(SHORTEST_RETRY_S, wait_s))
 
     def estimated_wait_s(self, priority: Priority, position: int) -> float | None:
         """Seconds until the job at `position` of its queue (1 is next) is taken; None without a rate.

@@ -33,7 +33,7 @@ from movq_core.errors import IdempotencyConflict, JobNotFound, QueueUnavailable,
 from movq_core.protocol import WORKER_RECORD_S, Priority, Request, queue_name
 from service.admission import Admission, Count, Load
 from service.job import Job, Status, Submission, Submitted, images_of
-from service.pace import PACE_RUNS, images_per_s
+from service.pace import PACE_RUNS, InFlight, images_per_s
 from service.queue_scripts import CANCEL, ENQUEUE, LOAD, STOP
 from service.redis_connections import open_async_client, open_client
 from service.redis_state import RedisState
@@ -331,8 +331,9 @@ class JobStore:
                 [self._settings.result_ttl_s, RATE_WINDOW_S, PACE_RUNS],
             )
         queued = {priority: Count(*told[2 * i : 2 * i + 2]) for i, priority in enumerate(Priority)}
-        runs = [run for fields in told[8] if (run := run_of(*fields))]
-        load = Load(queued, running=Count(*told[6:8]), images_per_s=images_per_s(runs))
+        in_flight = [InFlight(int(images), float(age_s)) for images, age_s in told[6]]
+        runs = [run for fields in told[7] if (run := run_of(*fields))]
+        load = Load(queued, in_flight, images_per_s(runs))
         self._loads[model] = time.monotonic(), load
         return load
 

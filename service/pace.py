@@ -17,6 +17,31 @@ class Run:
     ended_s: float
 
 
+@dataclass(frozen=True)
+class InFlight:
+    """A job that a worker has, and for how long it has had it."""
+
+    images: int
+    age_s: float
+
+
+def seconds_until_gone(images: int, in_flight: Sequence[InFlight], pace: float) -> float:
+    """How long until so many images have left, at a pace of so many a second.
+
+    A job's images leave together, and jobs that were taken together leave together: after a burst nothing
+    leaves for as long as a full house takes, and then all of it. By Little's law that is how long each is
+    with its worker. Behind those that run, images leave at the pace.
+    """
+    stay_s = sum(job.images for job in in_flight) / pace
+    left_s = 0.0
+    for job in sorted(in_flight, key=lambda job: job.age_s, reverse=True):
+        left_s = max(0.0, stay_s - job.age_s)
+        images -= job.images
+        if images <= 0:
+            return left_s
+    return left_s + images / pace
+
+
 def images_per_s(runs: Sequence[Run]) -> float:
     """By the runs that ended last; 0 without any.
 

@@ -118,19 +118,25 @@ return 1
 
 # KEYS the bundle's three queues, their registries of running executions, and of finished jobs. ARGV seconds
 # that a finished record is kept; how far back, and of how many jobs of a queue, runs are looked for.
-# Returns jobs and images of each queue, of all that run, and {images, start, end} of each job that succeeded
-# lately. RQ scores a finished job by its expiry, which is a fixed time after its end.
+# Returns jobs and images of each queue; {images, seconds since it was taken} of each job that runs; and
+# {images, start, end} of each that succeeded lately. RQ scores a finished job by its expiry, which is a fixed
+# time after its end.
 LOAD = (
     _COUNT
     + """
-local told, jobs_running, images_running, runs = {}, 0, 0, {}
-local now = tonumber(redis.call('TIME')[1]) + tonumber(ARGV[1])
+local told, in_flight, runs = {}, {}, {}
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(ARGV[1])
 for place = 1, 3 do
   local jobs, images = queued(KEYS[place])
   table.insert(told, jobs)
   table.insert(told, images)
-  jobs, images = running(KEYS[place + 3])
-  jobs_running, images_running = jobs_running + jobs, images_running + images
+  local taken = redis.call('SORT', KEYS[place + 3], 'BY', 'nosort',
+    'GET', 'rq:execution:*->images', 'GET', 'rq:execution:*->created_at')
+  for i = 1, #taken, 2 do
+    local age = taken[i + 1] and clock[1] + clock[2] / 1e6 - (tonumber(taken[i + 1]) or clock[1]) or 0
+    table.insert(in_flight, {taken[i] or 1, tostring(age)})
+  end
   local since = now - tonumber(ARGV[2])
   local recent =
     redis.call('ZREVRANGEBYSCORE', KEYS[place + 6], '+inf', since, 'LIMIT', 0, ARGV[3])
@@ -138,8 +144,7 @@ for place = 1, 3 do
     table.insert(runs, redis.call('HMGET', 'rq:job:' .. id, 'images', 'started_at', 'ended_at'))
   end
 end
-table.insert(told, jobs_running)
-table.insert(told, images_running)
+table.insert(told, in_flight)
 table.insert(told, runs)
 return told
 """

@@ -7,12 +7,13 @@ import pytest
 from movq_core.errors import QueueFull
 from movq_core.protocol import Priority
 from service.admission import Admission, Count, Load
+from service.pace import InFlight
 
 
 def load(images_per_s: float = 0.0, **queued: int) -> Load:
     """Jobs of two images each wait, as many as `queued` says by priority; four images run."""
     waiting = {Priority(name): Count(jobs, 2 * jobs) for name, jobs in queued.items()}
-    return Load(waiting, Count(jobs=2, images=4), images_per_s)
+    return Load(waiting, [InFlight(2, age_s=0.0)] * 2, images_per_s)
 
 
 def test_room_for_exactly_this_many() -> None:
@@ -23,7 +24,7 @@ def test_room_for_exactly_this_many() -> None:
 
 @pytest.mark.parametrize(
     ("images_per_s", "retry_after_s"),
-    [(0.0, 30), (0.5, 8), (3.0, 2), (1000.0, 1), (0.001, 120)],
+    [(0.0, 30), (0.5, 8), (3.0, 2), (1000.0, 1), (0.001, 120)],  # both that run are as young as can be
 )
 def test_when_to_come_back(images_per_s: float, retry_after_s: int) -> None:
     with pytest.raises(QueueFull) as caught:

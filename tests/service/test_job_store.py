@@ -105,6 +105,7 @@ def test_the_bound_holds_for_a_model_over_its_queues(redis_url: str, worker: RQW
     enter(Priority.NORMAL, "another")
     load = ask(redis_url, lambda store: store.load(MODEL))
     assert (load.queued_images, load.running_images, load.queued_jobs) == (4, 4, 1)
+    assert all(0 <= job.age_s < 10 for job in load.in_flight), "by the server's clock"
 
 
 # -- idempotency ----------------------------------------------------------------------------------

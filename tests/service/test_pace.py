@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.pace import PACE_RUNS, Run, images_per_s
+from service.pace import PACE_RUNS, InFlight, Run, images_per_s, seconds_until_gone
 
 NOW_S = 1.8e9
 
@@ -44,3 +44,21 @@ def test_the_last_ones_count() -> None:
     slow = [(float(place), place + 1.0) for place in range(100)]
     fast = [(100 + place / 10, 100 + (place + 1) / 10) for place in range(PACE_RUNS)]
     assert images_per_s(runs(*slow, *fast)) == pytest.approx(10)
+
+
+def test_a_full_house_that_came_together_leaves_together() -> None:
+    """Sixteen of an image each, taken a second ago, at eight a second: in a second all of them are gone."""
+    house = [InFlight(1, age_s=1.0)] * 16
+    assert seconds_until_gone(1, house, pace=8.0) == seconds_until_gone(16, house, pace=8.0) == 1.0
+    assert seconds_until_gone(24, house, pace=8.0) == 2.0
+
+
+def test_a_house_that_came_one_by_one_leaves_one_by_one() -> None:
+    house = [InFlight(1, age_s=place / 8) for place in range(16)]
+    waits_s = [seconds_until_gone(images, house, pace=8.0) for images in (1, 2, 9)]
+    assert waits_s == pytest.approx([1 / 8, 2 / 8, 9 / 8])
+
+
+def test_who_is_late_may_leave_at_any_moment() -> None:
+    assert seconds_until_gone(1, [InFlight(4, age_s=60.0)], pace=2.0) == 0.0
+    assert seconds_until_gone(6, [], pace=2.0) == 3.0
