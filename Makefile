@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint demo-bundle fuzz chaos bench bench-gpu compose-trial clean
+.PHONY: help up test lint demo-bundle fuzz chaos observe bench bench-gpu compose-trial clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ fuzz: .venv/dev.stamp ## hold a running service to its OpenAPI, by thousands of 
 chaos: .venv/dev.stamp ## every fault in turn, then ten minutes of faults at random; SEED= repeats a run (needs root: small disks)
 	PYTHONPATH=. $(BIN)/python -m tests.chaos.table
 	PYTHONPATH=. $(BIN)/python -m tests.chaos.storm --minutes 10 $(if $(SEED),--seed $(SEED))
+
+observe: .venv/dev.stamp ## every panel and the alerts against a real Prometheus and a running system, and a picture of it (five minutes)
+	PYTHONPATH=. $(BIN)/python -m tests.observe
 
 bench: .venv/bench.stamp ## measure on this machine, each part beside its peers in one run (half an hour)
 	@mkdir -p data

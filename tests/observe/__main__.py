@@ -1,0 +1,115 @@
+"""`python -m tests.observe`: every panel and the alerts against a real Prometheus and a running system.
+
+Starts the launcher with models/emoji-64, one more worker later, and Prometheus; lets every kind of visitor
+come; asks each panel's expression for data; makes the causes of alerts and waits until they fire; and draws
+docs/pictures/dashboards.png from what Prometheus has answered. Five minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+from redis import Redis
+
+from benchmarks.load.visitors import Visitors
+from tests.conftest import free_port
+from tests.deploy.test_dashboards import NAMES, dashboard
+from tests.end_to_end.stack import Stack
+from tests.observe.causes import Watch, another_password, ask, flood, frozen, nearly_full, other_worker
+from tests.observe.picture import draw
+from tests.observe.prometheus import Prometheus, prometheus
+
+ROOT = Path(__file__).parents[2]
+VISIT_S, A_SECOND = 60.0, 1.5
+WITHOUT_A_CARD = {"Memory", "Memory reserved"}  # of the dashboard gpu: this machine has none
+
+
+def visits(url: str, seconds: float) -> None:
+    async def come() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            await Visitors(client, seed=1).stay(A_SECOND, seconds)
+
+    asyncio.run(come())
+
+
+def empty_panels(asked: Prometheus) -> list[str]:
+    """Panels of which an expression returns nothing, but for those of a card."""
+    empty = []
+    for name in NAMES:
+        for panel in dashboard(name)["panels"]:
+            if name == "gpu" and panel["title"] in WITHOUT_A_CARD:
+                continue
+            for target in panel["targets"]:
+                expression = target["expr"].replace("$__rate_interval", "30s")
+                expression = expression.replace("$model", ".*").replace("$instance", ".*")
+                if not asked.instant(expression):
+                    empty.append(f"{name}: {panel['title']}: {target['legendFormat']}")
+    return empty
+
+
+def make_causes(stack: Stack, watch: Watch, other_port: int, scrape_other: Callable[[], None]) -> None:
+    """One after the other; each is over before the next begins."""
+    print("flooded", flush=True)
+    flood(stack)
+    watch.wait("MovqSaturated", meanwhile=lambda: flood(stack, 3))
+    with frozen(stack, "worker"):
+        print("the worker is frozen", flush=True)
+        watch.wait("MovqTargetDown", "MovqNoLiveWorker", "MovqQueueOld", patience_s=110)
+        with other_worker(stack, other_port):
+            scrape_other()
+            watch.wait("MovqJobsRecovered", patience_s=60)
+            stack.kill("worker", signal.SIGCONT)
+            watch.wait("MovqLeasesLost")
+    with Redis.from_url(stack.redis_url, single_connection_client=True) as redis:
+        redis.ping()
+        print("Redis is nearly full", flush=True)
+        with nearly_full(redis):
+            watch.wait("MovqRedisMemory")
+        print("Redis has another password", flush=True)
+        with another_password(redis):
+            watch.wait("MovqRedisDown", "MovqHttpErrors", meanwhile=lambda: ask(stack))
+    print("the service is frozen", flush=True)
+    with frozen(stack, "service"):
+        watch.wait("MovqServiceDown")
+
+
+def main() -> None:
+    """Prints what was found; fails when a panel is empty or an alert does not fire."""
+    port, other_port = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="movq-observe-") as name, ExitStack() as opened:
+        folder = Path(name)
+        settings = {"MOVQ_METRICS_PORT": str(port), "MOVQ_MAX_QUEUE_IMAGES": "48", "MOVQ_ROWS": "8"}
+        stack = Stack(folder / "data", ROOT / "models" / "emoji-64", **settings)
+        opened.callback(stack.close)
+        stack.start()
+        asked = opened.enter_context(prometheus(folder))
+        targets = {"movq-service": [stack.port], "movq-worker": [port], "movq-retention": [port + 1]}
+        asked.scrape(targets)
+        begun_s = time.time()
+        visitors = threading.Thread(target=visits, args=(stack.url, VISIT_S))
+        visitors.start()
+        time.sleep(VISIT_S - 10)
+        empty = empty_panels(asked)
+        print("panels without data:", empty or "none", flush=True)
+        visitors.join()
+        watch = Watch(asked)
+        with_other = {**targets, "movq-worker": [port, other_port]}
+        try:
+            make_causes(stack, watch, other_port, lambda: asked.scrape(with_other))
+        finally:
+            for alert, after_s in watch.fired.items():
+                print(f"{alert} fired {after_s:.0f} s after its cause", flush=True)
+            draw(asked, begun_s, ROOT / "docs" / "pictures" / "dashboards.png")
+    assert not empty
+
+
+if __name__ == "__main__":
+    main()
