@@ -42,10 +42,10 @@ class Watch:
         until(all_fired, patience_s, f"{set(alerts) - self.fired.keys()} fire")
 
 
-def flood(stack: Stack, jobs: int = 60) -> None:
-    """More than the queue takes."""
+def flood(stack: Stack, jobs: int = 80) -> None:
+    """More than the queue takes, an image a job: so the workers hold many."""
     for number in range(jobs):
-        stack.post("/v1/generations", json={"class_id": 1, "steps": 24, "num_images": 4, "seed": number})
+        stack.post("/v1/generations", json={"class_id": 1, "steps": 64, "seed": number})
 
 
 @contextmanager
