@@ -81,6 +81,8 @@ def test_images_are_pinned(name: str) -> None:
     tag = SERVICES[name]["image"].partition(":")[2].removesuffix("}")
     assert tag
     assert "latest" not in tag
+    ours = SERVICES[name]["image"].startswith("movq-")
+    assert SERVICES[name].get("pull_policy") == ("never" if ours else None)
 
 
 @every_service
