@@ -404,7 +404,8 @@ def _outages() -> Iterator[None]:
     except _OUTAGES as error:
         raise QueueUnavailable(f"Redis: {error}") from error
     except ResponseError as error:
-        if not str(error).startswith(_REFUSALS):
+        # A pipeline puts words of its own before the server's.
+        if not any(f"{refusal} " in str(error) for refusal in _REFUSALS):
             raise
         raise QueueUnavailable(f"Redis: {error}") from error
 

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
@@ -764,3 +765,20 @@ def test_a_stop_that_nobody_heard_is_found_at_the_next_renewal(shop: Shop, hire:
     shop.redis.hset(f"rq:job:{job_id}", "stop", 1)
     until(shop.all_are([job_id], JobStatus.STOPPED), 10)
     shop.assert_at_rest([job_id])
+
+
+@pytest.mark.parametrize("before", ["", "Command # 1 (EVALSHA f379 8 rq:wip) of pipeline caused error: "])
+def test_a_redis_that_cannot_write_its_log_is_an_outage(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """Its disk is full; the client library puts words of its own before. Chaos fills a disk."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ResponseError(f"{before}MISCONF Errors writing to the AOF file: No space left on device")
+
+    with bare_worker(redis_url) as worker:
+        with monkeypatch.context() as patch:
+            patch.setattr(Pipeline, "execute", refuse)
+            with pytest.raises(QueueUnavailable):
+                worker.renew({})
+        worker.renew({})
