@@ -2,7 +2,9 @@
 
 import hashlib
 import resource
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -100,3 +102,11 @@ def test_a_file_is_removed_once_and_only_as_it_was_seen(blobs):
     assert not list(blobs.files())
     with pytest.raises(ValueError, match="no file of this store"):
         blobs.remove(replace(file, name="images/../secret.png"))
+
+
+def test_free_space_is_told_of_a_folder_only(tmp_path: Path) -> None:
+    assert BlobStore(str(tmp_path / "not-yet")).free_bytes() is None
+    free_bytes = BlobStore(str(tmp_path)).free_bytes()
+    assert free_bytes is not None
+    assert 0 < free_bytes <= shutil.disk_usage(tmp_path).total
+    assert BlobStore("memory://free").free_bytes() is None

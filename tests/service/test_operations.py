@@ -86,6 +86,19 @@ def test_metrics(client: httpx.Client, worker: StandIn) -> None:
     assert "movq_redis_up 1.0" in text.splitlines()
 
 
+def test_metrics_of_a_queue_and_of_refused_uploads(client: httpx.Client, redis_url: str) -> None:
+    client.post("/v1/generations", json={"num_images": 2, "priority": "high"})
+    assert client.post("/reconstruct", files={"image": b"no image"}).status_code == 422
+    told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+    queue = '{model="emoji-64",priority="high"}'
+    assert told[f"movq_queue_depth{queue}"] == "2.0"
+    assert 0 < float(told[f"movq_queue_oldest_age_seconds{queue}"]) < 60
+    assert told['movq_uploads_refused_total{reason="refused"}'] == "1.0"
+    with Redis.from_url(redis_url) as connection:
+        used = connection.info("memory")["used_memory"]
+    assert float(told['movq_redis_memory_bytes{type="used"}']) == pytest.approx(used, rel=0.5)
+
+
 def test_models_and_classes(client: httpx.Client) -> None:
     (model,) = client.get("/v1/models").json()["models"]
     assert (model["name"], model["image_size"], model["num_classes"]) == ("emoji-64", 64, 12)
