@@ -24,6 +24,7 @@ SCRAPE = "1s"
 def hastened(rules: str) -> str:
     """The rules, with `for` and the windows of rates shortened; their thresholds stay."""
     rules = re.sub(r"for: \w+", "for: 3s", rules)
+    rules = re.sub(r"offset \d+m", "offset 30s", rules)
     return re.sub(r"\[\d+[mh]\]", "[30s]", rules)
 
 
