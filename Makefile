@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 URL ?= http://127.0.0.1:8000
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint demo-bundle fuzz chaos observe bench bench-gpu compose-trial clean
+.PHONY: help up test lint demo-bundle fuzz chaos observe bench bench-gpu compose-trial hosts-trial clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-gpu: .venv/dev.stamp ## measure on a CUDA card: prior, decoder, sampler, h
 
 compose-trial: .venv/dev.stamp ## docker compose from nothing: serves, is killed, scales, stops, loses nothing; COMPOSE_FILES= adds some (ten minutes)
 	$(BIN)/python -m deploy.compose_trial $(COMPOSE_FILES)
+
+hosts-trial: .venv/dev.stamp ## three services and workers, each in a network namespace, blobs on S3; one is cut off (as root; five minutes)
+	$(BIN)/python -m deploy.hosts_trial
 
 clean: ## remove the environment and the caches; data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build
