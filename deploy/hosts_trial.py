@@ -279,10 +279,10 @@ def one_bound(trial: Trial, log: Log) -> None:
 def one_job_a_key(trial: Trial, log: Log) -> None:
     told = trial.ask_all(20, "once", **{"Idempotency-Key": "the-same"})
     job_ids = set(ids_of(told))
-    replayed = sum("idempotency-replayed" in answer.headers for answer in told)
+    told_of = sum("idempotency-replayed" in answer.headers for answer in told)
     log.claim(
-        len(job_ids) == 1 and replayed == 19,
-        f"20 clients on 3 services, one Idempotency-Key: {len(job_ids)} job, and {replayed} answers tell of it",
+        len(job_ids) == 1 and told_of == 19,
+        f"20 clients on 3 services, one Idempotency-Key: {len(job_ids)} job, {told_of} answers tell of it",
     )
 
 

@@ -73,6 +73,9 @@ class Household:
     def sender(self, redis_url: str, **settings: str) -> subprocess.Popen[bytes]:
         return self._start("webhooks", "service.webhooks", redis_url, **settings)
 
+    def retention(self, redis_url: str) -> subprocess.Popen[bytes]:
+        return self._start("retention", "service.retention", redis_url, MOVQ_RETENTION_EVERY_S="1")
+
     def _start(
         self, name: str, module: str, redis_url: str, *arguments: str, **settings: str
     ) -> subprocess.Popen[bytes]:

@@ -144,6 +144,7 @@ def test_users_may_do_what_their_processes_do_and_lose_nothing_when_the_primary_
     first = household.worker(guarded.url("worker"))
     service = household.service(guarded.url("service"), **webhooks, **limits)
     household.sender(guarded.url("service"), **webhooks)
+    household.retention(guarded.url("service"))
     until(lambda: service.http.get("/readyz").is_success, 30, "a worker")
     generate_and_listen(service)
     stop_one_here_and_one_there(service)
@@ -156,6 +157,7 @@ def test_users_may_do_what_their_processes_do_and_lose_nothing_when_the_primary_
     first.send_signal(signal.SIGKILL)
     second = household.worker(guarded.url("worker"))
     until(lambda: service.are([lost, told], "succeeded"), 30, "what a killed worker had")
+    until(lambda: "swept" in household.logs(), 15, "a sweep")
     assert "movq_redis_up 1.0" in service.http.get("/metrics").text
     assert guarded.denied(0) == []
 
