@@ -22,7 +22,7 @@ what a reaper finds them by. The keys of a job's events, and how one is told, ar
 from __future__ import annotations
 
 from movq_core.events import TELL
-from movq_core.protocol import Priority
+from movq_core.protocol import MAX_IMAGES, Priority
 
 _WEIGHTS = ", ".join(str(priority.weight) for priority in Priority)
 
@@ -32,8 +32,8 @@ _WEIGHTS = ", ".join(str(priority.weight) for priority in Priority)
 # Moves jobs from the queues to the worker while there is room, each from the queue that has used least
 # (start-time fair queueing, as `turns.py` has it, charged by images; a queue that is found empty keeps no
 # credit). Returns {what each queue has used now, {place of its queue, job id, execution id, whether it is
-# watched, seconds to its deadline, record} each}. Ids without a job, and jobs that were cancelled, are
-# dropped, as RQ does. A job that lost a worker is the last to be taken: it may have to run alone.
+# watched, seconds to its deadline, record} each}. Ids without a job, ids that RQ would not give, and jobs
+# that were cancelled, are dropped, as RQ does. A job that lost a worker is the last to be taken: it may have to run alone.
 TAKE = (
     TELL
     + f"""
@@ -63,10 +63,11 @@ while room > 0 and #taken < most do
   local record = redis.pcall('HGETALL', key)
   local job = {{}}
   for i = 1, #record, 2 do job[record[i]] = record[i + 1] end
-  if job.status == 'queued' then
+  if job.status == 'queued' and string.match(id, '^[%w_-]+$') then
     local execution = ARGV[10 + #taken]
     local member = id .. ':' .. execution
     local images = tonumber(job.images or 1) or 1
+    if not (images >= 1 and images <= {MAX_IMAGES}) then images = 1 end
     level, used[place] = used[place], used[place] + images / weights[place]
     redis.call('HSET', key, 'status', 'started', 'worker_name', name,
       'started_at', ARGV[5], 'last_heartbeat', ARGV[5])
@@ -79,7 +80,7 @@ while room > 0 and #taken < most do
     redis.call('ZADD', 'rq:executions:' .. id, server_now + lease + 60, execution)
     redis.call('SADD', KEYS[8], member)
     local watched = tell(id, 'started', '{{}}') and is_watched(id, server_now)
-    local left = job.deadline_at and tostring(job.deadline_at - server_now - clock[2] / 1e6) or ''
+    local left = tonumber(job.deadline_at) and tostring(job.deadline_at - server_now - clock[2] / 1e6) or ''
     table.insert(taken, {{place, id, execution, watched and 1 or 0, left, record}})
     room = job.lost and 0 or room - images
   end

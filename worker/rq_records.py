@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from redis import Redis
 from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
-from rq.exceptions import DeserializationError, NoSuchJobError
+from rq.exceptions import DeserializationError, NoSuchJobError, TimeoutFormatError
 from rq.job import Job, JobStatus
 from rq.registry import BaseRegistry, FailedJobRegistry, FinishedJobRegistry
 from rq.results import Result
@@ -25,6 +25,13 @@ from worker.claim import Claim, Ending
 
 _STATUSES = {"succeeded": JobStatus.FINISHED, "failed": JobStatus.FAILED, "stopped": JobStatus.STOPPED}
 _TOLD = {"succeeded": "succeeded", "failed": "failed", "stopped": "cancelled"}  # to those who listen
+
+LONGEST_S = 10 * 365 * 24 * 3600
+# What RQ's reader of a record raises on one that RQ has not written.
+_UNREADABLE = (
+    NoSuchJobError, TimeoutFormatError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
+    OverflowError, RecursionError,
+)  # fmt: skip
 
 log = structlog.get_logger("movq.rq_worker")
 
@@ -38,15 +45,19 @@ def claim_of(
     started_at: datetime,
     connection: Redis,
 ) -> Claim:
-    """The claim of a job by its hash; of one that is no job's, a claim whose request cannot be read."""
+    """The claim of a job by its hash; of one that is no job's, a claim whose request cannot be read.
+
+    Anybody who can write to Redis may have written it: nothing in it may stop a worker.
+    """
     job = Job(job_id, connection, JSONSerializer)
-    unreadable, function, arguments = "", None, {}
+    unreadable, function, arguments, deadline_s = "", None, {}, None
     try:
         job.restore(record)
         function, arguments = job.func_name, job.kwargs
+        deadline_s = float(record[b"deadline_s"]) if b"deadline_s" in record else None
     except DeserializationError:
         unreadable = "the job's data is not JSON"
-    except (NoSuchJobError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _UNREADABLE as error:
         log.warning("a record is not a job's", job_id=job_id, error=str(error))
         unreadable = "the record is not a job's"
     return Claim(
@@ -58,11 +69,11 @@ def claim_of(
         function=function,
         arguments=arguments,
         unreadable=unreadable,
-        timeout_s=float(job.timeout) if job.timeout and job.timeout > 0 else None,
-        result_ttl_s=job.result_ttl,
-        failure_ttl_s=job.failure_ttl,
+        timeout_s=_bounded(job.timeout) if job.timeout and job.timeout > 0 else None,
+        result_ttl_s=None if job.result_ttl is None else _bounded(job.result_ttl),
+        failure_ttl_s=None if job.failure_ttl is None else _bounded(job.failure_ttl),
         retries_left=job.retries_left or 0,
-        deadline_s=float(record[b"deadline_s"]) if b"deadline_s" in record else None,
+        deadline_s=deadline_s,
         lost=b"lost" in record,
         request_id=_text(record, b"request_id"),
         traceparent=_text(record, b"traceparent"),
@@ -73,6 +84,11 @@ def _text(record: Mapping[Any, Any], name: bytes) -> str | None:
     """Whoever else may write to Redis need not write UTF-8."""
     value: bytes | None = record.get(name)
     return value.decode(errors="replace") if value else None
+
+
+def _bounded(seconds: float) -> int:
+    """-1, which is for ever, to `LONGEST_S`: more than that no command of Redis takes."""
+    return int(max(-1, min(seconds, LONGEST_S)))
 
 
 @dataclass(frozen=True)

@@ -290,6 +290,56 @@ def test_a_record_that_is_no_job_does_not_block_the_queue(shop: Shop, hire: Call
     until(shop.all_are([job_id], JobStatus.FINISHED))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timeout", "inf"),
+        ("timeout", "9" * 400),
+        ("timeout", "-1"),
+        ("deadline_at", "soon"),
+        ("deadline_s", "soon"),
+        ("images", "1e9"),
+        ("images", "nan"),
+        ("images", "-1e9"),
+        ("result_ttl", "9" * 30),
+        ("failure_ttl", "x"),
+        ("retries_left", "many"),
+        ("dependency_ids", "["),
+        ("meta", b"\xff"),
+        ("data", b'["os.system", null, ["touch /tmp/hacked"], {}]'),
+        ("data", b"[" * 100_000),
+        ("success_callback_name", "os.abort"),
+        ("owner", "../../etc"),
+        ("webhook_url", b"\xff"),
+    ],
+)
+def test_a_hostile_field_harms_no_other_job(
+    shop: Shop, hire: Callable[..., Crew], field: str, value: str | bytes
+) -> None:
+    """Who can write to Redis can end or forge jobs; not stop a worker, nor make it run code."""
+    hostile = shop.submit(retries=0)
+    shop.redis.hset(f"rq:job:{hostile}", field, value)
+    healthy = [shop.submit() for _ in range(3)]
+    crew = hire()
+    crew.engine.gate.set()
+    until(shop.all_are(healthy, JobStatus.FINISHED), 8)
+    until(lambda: shop.redis.hget(f"rq:job:{hostile}", "status") in (b"finished", b"failed"), 8)
+    assert shop.started() == 0
+    assert crew.intake.is_alive()
+
+
+@pytest.mark.parametrize("job_id", ["a:b:c", "%s%d", "*", "a\nb", "\x00", "../x", "{x}", "é" * 100])
+def test_an_odd_job_id_harms_no_other_job(shop: Shop, hire: Callable[..., Crew], job_id: str) -> None:
+    shop.redis.rename(f"rq:job:{(made := shop.submit())}", f"rq:job:{job_id}")
+    shop.redis.lrem(shop.queue.key, 0, made)
+    shop.redis.lpush(shop.queue.key, job_id)
+    healthy = shop.submit()
+    crew = hire()
+    crew.engine.gate.set()
+    until(shop.all_are([healthy], JobStatus.FINISHED), 8)
+    assert crew.intake.is_alive()
+
+
 def test_our_errors_are_final_and_others_are_tried_again(shop: Shop, hire: Callable[..., Crew]) -> None:
     crew = hire()
     crew.engine.raises = {1: InvalidRequest("class 1 is shut"), 2: RuntimeError("secret detail")}
