@@ -11,6 +11,7 @@ Keys that are not RQ's, beside those of `movq_core/events.py`; OWNER is `-` wher
 from __future__ import annotations
 
 from movq_core.events import TELL
+from movq_core.protocol import MAX_IMAGES
 
 IDEMPOTENCY_TTL_S = 24 * 3600
 JOBS_LISTED = 1000
@@ -18,11 +19,15 @@ OWNER_TTL_S = 30 * 24 * 3600  # of what is known of an owner who makes no more j
 SUBMITTER = "submitter"  # the watcher that stands for a listener who is about to come
 
 # SORT reads a field of every record that the entries of a key name, in one command: a job that waits has its
-# images in its own record, one that runs in its execution's. A foreign one has none, and counts as one image.
-_COUNT = """
+# images in its own record, one that runs in its execution's. A foreign one has none, or any number, and counts as one image.
+_COUNT = f"""
+local function images_in(told)
+  local images = tonumber(told or 1) or 1
+  return images >= 1 and images <= {MAX_IMAGES} and images or 1
+end
 local function count(key, pattern)
   local jobs, images = redis.call('SORT', key, 'BY', 'nosort', 'GET', pattern .. '->images'), 0
-  for _, of_job in ipairs(jobs) do images = images + (tonumber(of_job or 1) or 1) end
+  for _, of_job in ipairs(jobs) do images = images + images_in(of_job) end
   return #jobs, images
 end
 local function queued(key) return count(key, 'rq:job:*') end

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import Redis
 from rq import Queue
-from rq.exceptions import DeserializationError
+from rq.exceptions import DeserializationError, TimeoutFormatError
 from rq.job import Job as RQJob
 from rq.registry import FinishedJobRegistry, StartedJobRegistry
 from rq.results import Result
@@ -24,6 +24,11 @@ from service.failures import failure_sentence
 from service.job import Job, Status, output_of, request_of, status_of
 from service.pace import Run
 
+MAX_NUMBER = 2**33  # seconds since 1970, into the year 2242
+# What RQ's reader raises on a record that RQ has not written; whoever can write to Redis may have.
+_UNREADABLE = (
+    TimeoutFormatError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError,
+)  # fmt: skip
 SERIALIZER = "json"  # never pickle: it runs code for whoever can write to Redis
 
 
@@ -65,11 +70,14 @@ class Record:
 
     def text(self, name: str) -> str | None:
         value: bytes | None = self.fields.get(name.encode())
-        return value.decode() if value else None
+        return value.decode("utf-8", "replace") if value else None
 
     def number(self, name: str) -> float | None:
-        value = self.text(name)
-        return float(value) if value else None
+        try:
+            value = float(self.text(name) or "nan")
+        except ValueError:  # not ours, then
+            return None
+        return value if 0 <= value < MAX_NUMBER else None
 
 
 def record_of(job_id: str, fields: Mapping[Any, Any], connection: Redis) -> Record | None:
@@ -78,7 +86,7 @@ def record_of(job_id: str, fields: Mapping[Any, Any], connection: Redis) -> Reco
     try:
         model, priority = parse_queue_name(fields[b"origin"].decode())
         job.restore(fields)
-    except (KeyError, ValueError):
+    except _UNREADABLE:
         return None
     return Record(job, fields, model, priority)
 

@@ -287,3 +287,31 @@ def test_reading_reaps_nothing(client: httpx.Client, worker: StandIn, redis_url:
             assert client.get(url).status_code == 200
         start(client)
         assert connection.zrange(wip, 0, -1) == [entry]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timeout", "inf"),
+        ("deadline_at", "soon"),
+        ("deadline_at", "inf"),
+        ("progress", "half"),
+        ("webhook_url", b"\xff"),
+        ("images", "1e9"),
+        ("status", "odd"),
+        ("created_at", "yesterday"),
+        ("data", b"[" * 100_000),
+        ("data", b"\x80\x04"),
+    ],
+)
+def test_a_hostile_record_spoils_no_list_and_closes_no_door(
+    client: httpx.Client, redis_url: str, field: str, value: str | bytes
+) -> None:
+    hostile, healthy = (client.post("/v1/generations", json={}).json()["id"] for _ in range(2))
+    with Redis.from_url(redis_url) as redis:
+        redis.hset(f"rq:job:{hostile}", field, value)
+    listed = client.get("/v1/jobs")
+    assert listed.status_code == 200
+    assert healthy in {job["id"] for job in listed.json()["jobs"]}
+    assert client.get(f"/v1/jobs/{hostile}").status_code in (200, 404)
+    assert client.post("/v1/generations", json={}).status_code == 202
