@@ -22,6 +22,7 @@ VERSION = 1
 MAX_PIXELS = 2**26
 MAX_GROUPS = 64
 NO_CLASS = 0xFFFF
+CODES_A_BYTE = 64  # of an entropy-coded payload, at most
 # magic, version, groups, class, fingerprint, height, width, rows, columns, channels, last code, codes_crc
 _HEADER = struct.Struct("<4sBBH6sHHHHBHI")
 _CRC = struct.Struct("<I")
@@ -52,8 +53,9 @@ class MovqFile:
         return 8 * (OVERHEAD_BYTES + len(self.payload)) / (self.height * self.width)
 
     def entropy_coded(self, payload: bytes, groups: int, class_id: int | None) -> MovqFile:
-        """The same codes with another payload."""
-        return replace(self, payload=payload, groups=groups, class_id=class_id)
+        """The same codes with another payload; the decoder reads zeros behind its end, and so they may stand."""
+        padded = payload.ljust(least_bytes(self.shape), b"\0")
+        return replace(self, payload=padded, groups=groups, class_id=class_id)
 
     def to_bytes(self) -> bytes:
         """The file; raises InvalidMovqFile for a picture that the format has no numbers for."""
@@ -115,6 +117,9 @@ class MovqFile:
         if self.groups == 0 and len(self.payload) != packed_bytes(self.shape, self.codebook_size):
             raise InvalidMovqFile(f"{len(self.payload)} bytes of packed codes for a grid of {self.shape}")
 
+        if self.groups and len(self.payload) < least_bytes(self.shape):
+            raise InvalidMovqFile(f"{len(self.payload)} bytes of coded codes for a grid of {self.shape}")
+
     def check_codes(self, codes: Codes) -> Codes:
         """`codes`, if they are those that went in; raises InvalidMovqFile."""
         if crc_of(codes) != self.codes_crc:
@@ -134,6 +139,12 @@ def bits_a_code(codebook_size: int) -> int:
 def packed_bytes(shape: tuple[int, int, int], codebook_size: int) -> int:
     channels, rows, columns = shape
     return (channels * rows * columns * bits_a_code(codebook_size) + 7) // 8
+
+
+def least_bytes(shape: tuple[int, int, int]) -> int:
+    """Of an entropy-coded payload: an eighth of a bit a code. Without it 60 bytes could ask for hours."""
+    channels, rows, columns = shape
+    return -(-channels * rows * columns // CODES_A_BYTE)
 
 
 def crc_of(codes: Codes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Response
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -13,6 +14,8 @@ from service.keys import owner_of_secret
 
 COOKIE = "movq_key"
 COOKIE_AGE_S = 30 * 24 * 3600
+
+_SAFE = ("GET", "HEAD", "OPTIONS")  # they change nothing
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`Authorization: Bearer KEY`")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="header")
@@ -25,6 +28,7 @@ _COOKIE = APIKeyCookie(
 
 
 def authenticate(
+    http: Request,
     context: Ctx,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
     header: Annotated[str | None, Depends(_HEADER)],
@@ -32,11 +36,28 @@ def authenticate(
 ) -> str | None:
     """The owner: the name of the request's key; None where there are no keys.
 
-    Raises HTTPException 401. A key in a header outranks the cookie's.
+    Raises HTTPException 401, or 403. A key in a header outranks the cookie's.
     """
     if not context.settings.api_keys:
         return None
-    return admit(context, (bearer.credentials if bearer else None) or header or cookie)
+    told = (bearer.credentials if bearer else None) or header
+    if not told and cookie and http.method not in _SAFE and _is_from_elsewhere(http):
+        raise HTTPException(
+            403, "Another page's browser may not act here by its cookie; send the key itself."
+        )
+    return admit(context, told or cookie)
+
+
+def _is_from_elsewhere(http: Request) -> bool:
+    """Whether a page of another origin makes the browser ask.
+
+    The cookie is Strict, which holds other sites off; this is for the neighbours of our own: another port,
+    another name under the same domain.
+    """
+    if site := http.headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
+    origin = http.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != http.headers.get("host")
 
 
 Owner = Annotated[str | None, Depends(authenticate)]

@@ -74,6 +74,7 @@ _STATUS: tuple[tuple[type[MovqError], int, str], ...] = (  # a subclass stands a
 _CODE = {
     400: "bad_request",
     401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",

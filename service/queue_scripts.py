@@ -19,7 +19,8 @@ OWNER_TTL_S = 30 * 24 * 3600  # of what is known of an owner who makes no more j
 SUBMITTER = "submitter"  # the watcher that stands for a listener who is about to come
 
 # SORT reads a field of every record that the entries of a key name, in one command: a job that waits has its
-# images in its own record, one that runs in its execution's. A foreign one has none, or any number, and counts as one image.
+# images in its own record, one that runs in its execution's. A foreign one has none, or any
+# number, and counts as one image.
 _COUNT = f"""
 local function images_in(told)
   local images = tonumber(told or 1) or 1

@@ -33,7 +33,8 @@ _WEIGHTS = ", ".join(str(priority.weight) for priority in Priority)
 # (start-time fair queueing, as `turns.py` has it, charged by images; a queue that is found empty keeps no
 # credit). Returns {what each queue has used now, {place of its queue, job id, execution id, whether it is
 # watched, seconds to its deadline, record} each}. Ids without a job, ids that RQ would not give, and jobs
-# that were cancelled, are dropped, as RQ does. A job that lost a worker is the last to be taken: it may have to run alone.
+# that were cancelled, are dropped, as RQ does. A job that lost a worker is the last to be taken: it may have
+# to run alone.
 TAKE = (
     TELL
     + f"""

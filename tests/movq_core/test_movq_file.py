@@ -144,3 +144,14 @@ def test_mutated_files_raise_nothing_else(edits, cut):
     for mutant in (sealed(bytes(data)), sealed(bytes(data[:cut])), bytes(data)):
         with contextlib.suppress(InvalidMovqFile):
             read_all(mutant)
+
+
+def test_a_small_file_cannot_ask_for_much_work():
+    """Entropy-coded, a picture of 64 million pixels takes hours to decode, and could be claimed by 60 bytes."""
+    codes = np.zeros((1, 1000, 1000), np.int64)
+    file = packed_file(codes).entropy_coded(b"", 8, None)
+    assert len(file.payload) == 15_625
+    assert MovqFile.from_bytes(file.to_bytes()) == file
+    data = file.to_bytes()
+    with pytest.raises(InvalidMovqFile, match="11 bytes of coded codes for a grid of"):
+        MovqFile.from_bytes(sealed(data[: OVERHEAD_BYTES - 4 + 11]))
