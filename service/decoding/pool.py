@@ -35,6 +35,11 @@ class DecodingPool:
         for _ in range(self._number):
             self._threads.submit(self._warm, all_there)
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that are there now."""
+        return [process.pid for process in self._all]
+
     def close(self) -> None:
         """Kill them, whatever they do."""
         self._close_all()

@@ -60,6 +60,10 @@ class DecodingProcess:
             self._replace()
         return answer, made
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         """Kill it, for good; from any thread."""
         self._is_closed = True

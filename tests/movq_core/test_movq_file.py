@@ -147,7 +147,7 @@ def test_mutated_files_raise_nothing_else(edits, cut):
 
 
 def test_a_small_file_cannot_ask_for_much_work():
-    """Entropy-coded, a picture of 64 million pixels takes hours to decode, and could be claimed by 60 bytes."""
+    """Entropy-coded, 64 million pixels take hours to decode, and could be claimed by 60 bytes."""
     codes = np.zeros((1, 1000, 1000), np.int64)
     file = packed_file(codes).entropy_coded(b"", 8, None)
     assert len(file.payload) == 15_625
