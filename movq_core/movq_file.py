@@ -53,7 +53,7 @@ class MovqFile:
         return 8 * (OVERHEAD_BYTES + len(self.payload)) / (self.height * self.width)
 
     def entropy_coded(self, payload: bytes, groups: int, class_id: int | None) -> MovqFile:
-        """The same codes with another payload, made as long as it must be by zeros: a decoder reads them anyway."""
+        """The same codes with another payload; zeros, which a decoder reads behind its end, fill it up."""
         padded = payload.ljust(least_bytes(self.shape), b"\0")
         return replace(self, payload=padded, groups=groups, class_id=class_id)
 
