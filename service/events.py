@@ -23,9 +23,9 @@ import redis
 from movq_core.errors import JobNotFound, QueueUnavailable
 from movq_core.events import EVENTS_CHANNEL, events_key, watchers_key
 from movq_core.protocol import EventType
-from service.jobs import OUTAGE_PAUSE_S, outage_told
+from service.jobs import OUTAGE_PAUSE_S
 from service.queue_scripts import RENEW_WATCHES, UNWATCH, WATCH
-from service.redis_connections import open_async_client
+from service.redis_connections import open_async_client, outage_told
 from service.settings import Settings
 
 WATCH_S = 10  # a watcher that is not heard from for so long has gone

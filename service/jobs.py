@@ -13,11 +13,10 @@ import hashlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-import redis
 from anyio import CancelScope, to_thread
 from rq import Queue, Retry
 from rq.command import send_stop_execution_command
@@ -35,7 +34,7 @@ from service.admission import Admission, Count, Load
 from service.job import Job, Status, Submission, Submitted, images_of
 from service.pace import PACE_RUNS, InFlight, images_per_s
 from service.queue_scripts import CANCEL, ENQUEUE, LOAD, STOP
-from service.redis_connections import open_async_client, open_client
+from service.redis_connections import open_async_client, open_client, outage_told
 from service.redis_state import RedisState
 from service.rq_records import (
     SERIALIZER,
@@ -63,7 +62,6 @@ RATE_WINDOW_S = 3600
 LOAD_KEPT_S = 1.0  # an estimated wait goes by a load that is no older
 SUBMITTER_WATCHES_S = 10  # until whoever asked to watch has to be there
 LIST_CHUNK = 100
-_AWAY = "The queue cannot be reached now. Try again shortly; with an Idempotency-Key nothing is done twice."
 
 
 class JobStore:
@@ -386,16 +384,3 @@ class JobStore:
 def _or_empty(value: float | None) -> Any:
     """As a script has what is not asked for."""
     return "" if value is None else value
-
-
-@contextmanager
-def outage_told() -> Iterator[None]:
-    """Say in our words that Redis is away, is loading, or refuses writes."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise QueueUnavailable(_AWAY) from error
-    except RuntimeError as error:  # uvloop's, for a connection that ended a moment ago
-        if "handler is closed" not in str(error):
-            raise
-        raise QueueUnavailable(_AWAY) from error

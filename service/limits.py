@@ -8,10 +8,9 @@ import time
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from limits.errors import StorageError
 
-from movq_core.errors import QueueUnavailable, TooManyRequests
-from service.redis_connections import open_async_pool
+from movq_core.errors import TooManyRequests
+from service.redis_connections import open_async_pool, outage_told
 
 CONNECTIONS = 16
 _PREFIX = "movq:rate"
@@ -33,7 +32,6 @@ class RateLimit:
         self._connections = open_async_pool(redis_url, CONNECTIONS)
         storage = RedisStorage(
             "async+redis://",  # where Redis is, its connections know
-            wrap_exceptions=True,
             implementation="redispy",
             key_prefix=_PREFIX,
             connection_pool=self._connections,  # type: ignore[arg-type]  # it is passed on
@@ -42,14 +40,10 @@ class RateLimit:
 
     async def count(self, who: str) -> None:
         """Count a request of `who`; raises TooManyRequests, or QueueUnavailable when Redis is away."""
-        try:
+        with outage_told():
             if await self._window.hit(self._rate, who):
                 return
             free_at = (await self._window.get_window_stats(self._rate, who)).reset_time
-        except StorageError as error:
-            raise QueueUnavailable(
-                "The rate of requests cannot be counted now. Try again shortly."
-            ) from error
         raise TooManyRequests(
             f"You have asked for too much: {self._rate.amount} requests are allowed "
             f"per {self._rate.get_expiry()} s.",

@@ -6,6 +6,8 @@ twice. In the third protocol XREAD answers in another shape.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -16,10 +18,12 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from movq_core.errors import QueueUnavailable
 from movq_core.redis_address import RedisAddress
 
 SOCKET_TIMEOUT_S = 5.0
 SENTINEL_TIMEOUT_S = 1.0  # then the next one is asked
+_AWAY = "The queue cannot be reached now. Try again shortly; with an Idempotency-Key nothing is done twice."
 
 
 def open_client(url: str, **options: Any) -> redis.Redis:
@@ -95,3 +99,16 @@ def _connection_class(address: RedisAddress, library: Any) -> Any:
     if address.socket_path:
         return library.UnixDomainSocketConnection
     return library.Connection if address.tls is None else library.SSLConnection
+
+
+@contextmanager
+def outage_told() -> Iterator[None]:
+    """Say in our words that Redis is away, is loading, or refuses writes."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueUnavailable(_AWAY) from error
+    except RuntimeError as error:  # uvloop's, for a connection that ended a moment ago
+        if "handler is closed" not in str(error):
+            raise
+        raise QueueUnavailable(_AWAY) from error

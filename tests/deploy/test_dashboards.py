@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,11 @@ import pytest
 import yaml
 
 from deploy.grafana.generate import DATASOURCE, FOLDER, documents
+from tests.deploy.dashboards import NAMES, dashboard, expressions
 from tests.deploy.exposition import names_told
 from tests.deploy.promtool import needs_promtool, promtool
 
 PROVISIONING = FOLDER.parent / "provisioning"
-NAMES = ("gpu", "queue", "service", "worker")
-
-
-def dashboard(name: str) -> dict[str, Any]:
-    return dict(json.loads((FOLDER / f"{name}.json").read_text()))
-
-
-def expressions() -> list[str]:
-    """All, with a minute for Grafana's own variable of time and everything for ours."""
-    return [
-        target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*").replace("$instance", ".*")
-        for name in NAMES
-        for panel in dashboard(name)["panels"]
-        for target in panel["targets"]
-    ]
 
 
 def test_what_is_committed_is_what_is_generated() -> None:
