@@ -55,10 +55,10 @@ bench-gpu: .venv/dev.stamp ## measure on a CUDA card: prior, decoder, sampler, h
 	$(BIN)/python -m benchmarks.gpu --json data/bench-gpu.json
 
 compose-trial: .venv/dev.stamp ## docker compose from nothing: serves, is killed, scales, stops, loses nothing; COMPOSE_FILES= adds some (ten minutes)
-	$(BIN)/python -m deploy.compose_trial $(COMPOSE_FILES)
+	$(BIN)/python -m deploy.trials.compose $(COMPOSE_FILES)
 
 hosts-trial: .venv/dev.stamp ## three services and workers, each in a network namespace, blobs on S3; one is cut off (as root; five minutes)
-	$(BIN)/python -m deploy.hosts_trial
+	$(BIN)/python -m deploy.trials.hosts
 
 clean: ## remove the environment and the caches; data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info build

@@ -2,104 +2,30 @@
 
 It has a project name, ports and volumes of its own, and takes all of it away at the end. Each line of its
 log is a thing that was seen to be true, with the seconds since it began; the first that is not ends it with
-code 1. More compose files may be named: `python -m deploy.compose_trial deploy/compose.lab.yml`.
+code 1. More compose files may be named: `python -m deploy.trials.compose deploy/compose.lab.yml`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from deploy.trials.claims import Log, Untrue, until
+from deploy.trials.engine import PARTS, PORTS, PROJECT, Compose, ended_at, inspect, run, size_of
+
 FILES = ("docker-compose.yml", "deploy/compose.cpu.yml")
-PROJECT = "movq-trial"
-PORTS = {"PORT": "18000", "PROMETHEUS_PORT": "19090", "GRAFANA_PORT": "13000"}
-SHARE = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}  # of a worker, of two
-PARTS = ("redis", "service", "worker", "retention", "prometheus")
 SERVICE_MAX_MB = 250
 STOP_MAX_S = 40.0  # the worker's stop_grace_period
 JOBS, IMAGES, STEPS = 40, 2, 16  # in a pile; fewer images than MOVQ_MAX_QUEUE_IMAGES
 PICTURE = Path("models/emoji-64/examples/0.png")
-
-
-class Untrue(Exception):
-    """Something that docs/compose.md says was not seen."""
-
-
-class Log:
-    """What was seen, and when."""
-
-    def __init__(self) -> None:
-        self._begun_s = time.monotonic()
-
-    def say(self, text: str) -> None:
-        sys.stdout.write(f"[{time.monotonic() - self._begun_s:6.1f} s] {text}\n")
-        sys.stdout.flush()
-
-    def claim(self, true: object, text: str) -> None:
-        """Raises Untrue unless it is."""
-        if not true:
-            raise Untrue(text)
-        self.say(f"  ok  {text}")
-
-
-class Compose:
-    """The engine, by its own command line."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        options = [part for name in files for part in ("-f", name)]
-        self._command = ["docker", "compose", "-p", PROJECT, *options]
-
-    def __call__(self, *arguments: str, told: str | None = None) -> str:
-        """What `docker compose ...` writes to its standard output; raises CalledProcessError."""
-        return run(*self._command, *arguments, told=told)
-
-    def containers(self, service: str) -> list[str]:
-        """Ids of those that run."""
-        return self("ps", "-q", service).split()
-
-    def python(self, container: str, code: str) -> str:
-        """Run a line of Python in one of our containers."""
-        return run("docker", "exec", container, "python", "-c", code)
-
-    def redis(self, commands: Sequence[str]) -> list[str]:
-        """Ask Redis, with the password; an answer a command."""
-        line = "REDISCLI_AUTH=$(cat /run/secrets/redis) redis-cli"
-        return self("exec", "-T", "redis", "sh", "-c", line, told="\n".join(commands)).split("\n")[:-1]
-
-    def up(self, *arguments: str) -> float:
-        """Seconds until all are healthy."""
-        begun_s = time.monotonic()
-        self("up", "-d", "--no-build", "--wait", *arguments, *PARTS)
-        return time.monotonic() - begun_s
-
-
-def run(*command: str, told: str | None = None) -> str:
-    """Output of a command; raises CalledProcessError."""
-    environment = {**os.environ, **PORTS, **SHARE}
-    done = subprocess.run(command, env=environment, input=told, capture_output=True, text=True, check=False)  # noqa: S603 - our own
-    if done.returncode:
-        sys.stderr.write(f"{done.stdout}\n{done.stderr}\n")
-        done.check_returncode()
-    return done.stdout
-
-
-def until(true: Callable[[], Any], timeout_s: float, what: str) -> float:
-    """Seconds until `true()`; raises Untrue after `timeout_s`."""
-    begun_s = time.monotonic()
-    while not true():
-        if time.monotonic() - begun_s > timeout_s:
-            raise Untrue(f"not within {timeout_s:.0f} s: {what}")
-        time.sleep(0.5)
-    return time.monotonic() - begun_s
 
 
 class Pile:
@@ -338,21 +264,6 @@ class Trial:
         ready_s = self.compose.up("--scale", "worker=2", "--no-recreate")
         self.log.say(f"      healthy again after {ready_s:.1f} s; {pile.count('queued')} were still queued")
         self.ends_well(pile, pile.wait_until_over())
-
-
-def inspect(container: str) -> dict[str, Any]:
-    """What the engine knows of a container."""
-    return dict(json.loads(run("docker", "inspect", container))[0])
-
-
-def ended_at(container: str) -> datetime:
-    """When it ended, to the millisecond."""
-    return datetime.fromisoformat(inspect(container)["State"]["FinishedAt"][:23] + "+00:00")
-
-
-def size_of(image: str) -> int:
-    """Bytes of an image and all below it."""
-    return int(run("docker", "image", "inspect", "--format", "{{.Size}}", image))
 
 
 def main() -> int:
