@@ -5,9 +5,10 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 URL ?= http://127.0.0.1:8000
+MINUTES ?= 0.5
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint demo-bundle fuzz chaos observe bench bench-gpu compose-trial hosts-trial clean
+.PHONY: help up test lint demo-bundle fuzz fuzz-files audit chaos observe bench bench-gpu compose-trial hosts-trial clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -46,6 +47,12 @@ chaos: .venv/dev.stamp ## every fault in turn, then ten minutes of faults at ran
 observe: .venv/dev.stamp ## every panel and the alerts against a real Prometheus and a running system, and a picture of it (five minutes)
 	PYTHONPATH=. $(BIN)/python -m tests.observe
 
+fuzz-files: .venv/fuzz.stamp ## hostile bytes against everything that reads others' files; MINUTES= for each of the seven targets
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+audit: .venv/dev.stamp ## known weaknesses of what constraints.txt pins; asks pypi.org, and fails where it knows nothing
+	$(BIN)/pip-audit --strict -r constraints.txt --no-deps --disable-pip
+
 bench: .venv/bench.stamp ## measure on this machine, each part beside its peers in one run (half an hour)
 	@mkdir -p data
 	$(BIN)/python -m benchmarks --json data/bench.json
@@ -76,6 +83,11 @@ clean: ## remove the environment and the caches; data/ stays
 	@echo "Installing movq and its tools into .venv (minutes, the first time)"
 	$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/local.stamp
+
+.venv/fuzz.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing movq and its fuzzer into .venv (minutes, the first time)"
+	$(INSTALL) -e '.[fuzz]'
+	@touch $@ .venv/dev.stamp .venv/local.stamp
 
 .venv/bench.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing movq and its peers into .venv (minutes, the first time)"

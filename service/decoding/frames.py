@@ -18,7 +18,6 @@ MAX_PARTS = 2
 _LENGTH = struct.Struct("<I")
 
 Head = TypeVar("Head", bound="_Head")
-Size = int
 
 
 class BrokenFrame(Exception):

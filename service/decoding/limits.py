@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 try:
     import resource
@@ -21,6 +22,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 def limit_process(memory_bytes: int, parent: int) -> None:
     """No files, no core, so much memory, no rights that its parent lacks; and it dies with its parent."""
     if sys.platform == "linux":
+        Path("/proc/self/oom_score_adj").write_text("1000")  # rather we than the service
         libc = ctypes.CDLL(None)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

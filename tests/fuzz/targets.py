@@ -58,10 +58,8 @@ def manifest(data: bytes) -> None:
         folder = Path(name)
         (folder / "config.json").write_bytes(config)
         (folder / "labels.json").write_bytes(labels or b"[]")
-        bundle = read_manifest(folder)
-        with suppress(FileNotFoundError):
-            ModelBundle.load(folder)
-        del bundle
+        read_manifest(folder)
+        ModelBundle.load(folder)  # whose models are built before their weights are missed
 
 
 def weights(data: bytes) -> None:
