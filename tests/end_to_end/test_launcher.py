@@ -134,7 +134,7 @@ def test_a_damaged_model_ends_the_launcher_and_says_which_file(tmp_path: Path, t
         check=False,
     )
     assert ended.returncode == 1
-    assert "movq.safetensors is not a safetensors file" in ended.stdout
+    assert "movq.safetensors is not the file that was exported" in ended.stdout
     assert "worker cannot start; its log says why." in ended.stdout
 
 
