@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.__main__ import SHUTDOWN_S
+from service.server import SHUTDOWN_S
 from service.webhooks.settings import WebhookSettings
 from worker.settings import WorkerSettings
 

@@ -18,11 +18,11 @@ from movq_core.training.recipes import PriorRecipe, TokenizerRecipe
 from movq_core.training.train_maskgit import PriorBatches, PriorTrainer
 from movq_core.training.train_movq import TokenizerTrainer
 
-STEPS = 20
+STEPS = 6  # Adam makes steps of rounding: how far it goes depends on the CPU
 KINDS = {
-    "tokenizer": {"revive_below": 0.3, "codebook_decay": 0.8},
+    "tokenizer": {"revive_below": 0.8, "codebook_decay": 0.8},
     "micro-batches": {"accumulate": 2, "codebook": "gradient"},
-    "critic": {"disc_weight": 0.8, "disc_start": 5, "entropy_weight": 0.1},
+    "critic": {"disc_weight": 0.8, "disc_start": 2, "entropy_weight": 0.1},
     "masked": {},
     "autoregressive": {"accumulate": 2},
 }
