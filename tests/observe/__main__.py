@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import yaml
 from redis import Redis
 
 from benchmarks.load.visitors import Visitors
@@ -64,6 +65,14 @@ def empty_panels(asked: Prometheus) -> list[str]:
     return empty
 
 
+def images_to_scale_by(asked: Prometheus) -> float:
+    """What KEDA would be told."""
+    scaling = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "gpu" / "scaling.yaml").read_text())
+    (trigger,) = scaling["spec"]["triggers"]
+    (sample,) = asked.instant(trigger["metadata"]["query"])
+    return float(sample["value"][1])
+
+
 def make_causes(stack: Stack, watch: Watch, other_port: int, scrape_other: Callable[[], None]) -> None:
     """One after the other; each is over before the next begins."""
     with Redis.from_url(stack.redis_url, single_connection_client=True) as redis:
@@ -106,6 +115,7 @@ def main() -> None:
         with visited(stack):
             time.sleep(VISIT_S - 10)
             empty = empty_panels(asked)
+            print("images that workers are scaled by:", images_to_scale_by(asked), flush=True)
         print("panels without data:", empty or "none", flush=True)
         watch = Watch(asked)
         with_other = {**targets, "movq-worker": [port, other_port]}
