@@ -14,10 +14,12 @@ import matplotlib as mpl
 import typer
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from benchmarks.load.soak import Sample, read
 
 INK, SOFT, WARM = "#1f3a5f", "#7a9cc6", "#c8553d"
+SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 app = typer.Typer()
 
 
@@ -26,7 +28,7 @@ def load(figures: Path, picture: Path) -> None:
     """Goodput and refusals, and latency, against what was offered."""
     document: Any = json.loads(figures.read_text(encoding="utf-8"))
     results = document["results"]
-    points: list[dict[str, float]] = results["points"]
+    points: list[dict[str, float]] = sorted(results["points"], key=lambda point: point["offered"])
     offered = [point["offered"] for point in points]
     figure, (rates, latencies) = plt.subplots(1, 2, figsize=(10, 4))
     rates.plot(offered, offered, ":", color=SOFT, label="offered")
@@ -36,7 +38,9 @@ def load(figures: Path, picture: Path) -> None:
     rates.set(ylabel="images a second")
     for name, style in (("p50_s", "o-"), ("p95_s", "s--"), ("p99_s", "^:")):
         latencies.plot(offered, [point[name] for point in points], style, color=INK, label=name[:3])
-    latencies.set(ylabel="latency from the planned arrival, s", yscale="log")
+    latencies.set(ylabel="latency from the planned arrival, s", yscale="log", yticks=SECONDS)
+    latencies.yaxis.set_major_formatter("{x:g}")
+    latencies.yaxis.set_minor_locator(NullLocator())
     for axes in (rates, latencies):
         axes.set(xlabel="offered images a second")
         _tidy(axes)
