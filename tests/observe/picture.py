@@ -22,7 +22,7 @@ PANELS = (
     ("worker", "Rows"),
     ("worker", "Step"),
     ("queue", "Recovered jobs"),
-    ("queue", "Redis memory"),
+    ("queue", "End to end, p95"),
 )
 GAP_S = 3.0
 UNITS = {"reqps": "a second", "ops": "a second", "s": "seconds", "bytes": "bytes", "short": ""}

@@ -24,8 +24,9 @@ SCRAPE = "1s"
 def hastened(rules: str) -> str:
     """The rules, with `for` and the windows of rates shortened; their thresholds stay."""
     rules = re.sub(r"for: \w+", "for: 3s", rules)
-    rules = re.sub(r"offset \d+m", "offset 30s", rules)
-    return re.sub(r"\[\d+[mh]\]", "[30s]", rules)
+    rules = re.sub(r"offset \d+m", "offset 180s", rules)
+    rules = re.sub(r"\[5m\]", "[30s]", rules)
+    return re.sub(r"\[\d+[mh]\]", "[180s]", rules)  # of what is rare: they look back beyond a freeze
 
 
 class Prometheus:
