@@ -13,7 +13,7 @@ import httpx
 
 from movq_core.manifest import write_manifest
 from tests.conftest import free_port
-from tests.many_hosts.redis_servers import until
+from tests.end_to_end.stack import until
 from worker.fakes import TINY
 
 FINAL = ("succeeded", "failed", "cancelled")

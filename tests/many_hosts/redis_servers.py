@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis, RedisError
 
-
-def until(true: Callable[[], Any], timeout_s: float, what: str) -> float:
-    """Seconds until `true()`; fails the test after `timeout_s`."""
-    begun_s = time.monotonic()
-    while not true():
-        assert time.monotonic() - begun_s < timeout_s, f"not within {timeout_s} s: {what}"
-        time.sleep(0.05)
-    return time.monotonic() - begun_s
+from tests.end_to_end.stack import until
 
 
 class RedisServer:

@@ -21,8 +21,9 @@ from service.job import Submission
 from service.jobs import JobStore
 from service.settings import Settings
 from tests.conftest import free_port
+from tests.end_to_end.stack import until
 from tests.many_hosts.household import Household, Service
-from tests.many_hosts.redis_servers import RedisServer, until
+from tests.many_hosts.redis_servers import RedisServer
 from tests.service.webhooks.receiver import receiving
 
 SERVICE = "movq"

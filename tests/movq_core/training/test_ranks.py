@@ -58,7 +58,7 @@ def test_two_ranks_are_one_process_with_twice_the_batch(kind, data, two_ranks):
                 without_key_biases(name, together),
                 without_key_biases(name, tensor),
                 atol=1e-5,
-                rtol=1e-5,  # sums of the codebook are no small numbers
+                rtol=0,
                 msg=lambda text, name=name: f"{name}: {text}",
             )
     for name, value in alone["figures"].items():
