@@ -1,8 +1,8 @@
 """`python -m tests.chaos.cursed_worker`: a real worker whose device meets a fault on seed 13.
 
-The file that CHAOS_CURSE names says which: `device` (a CUDA fault), `stall` (it never returns), `decode` (the
-pixels of that image cannot be made), `poison` (it takes the process with it). All but `poison` and `decode`
-happen once.
+The file that CHAOS_CURSE names says which: `device` (a CUDA fault; a real one on CUDA), `stall` (it never
+returns), `decode` (the pixels of that image cannot be made), `poison` (it takes the process with it). All but
+`poison` and `decode` happen once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 import worker.__main__ as process
 from movq_core.errors import DeviceFault
@@ -42,12 +44,19 @@ class CursedRunner(ModelRunner):
         if curse in ("device", "stall"):
             self.curse_path.unlink()
         if curse == "device":
-            raise DeviceFault("an illegal memory access was encountered")
+            self._break_device()
         if curse == "stall":
             time.sleep(3600)
         if curse == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
         super().step(rows, steps)
+
+    def _break_device(self) -> None:
+        """On CUDA the kernel reads far beyond a tensor, and whoever asks the device next is told."""
+        if self.device.type != "cuda":
+            raise DeviceFault("an illegal memory access was encountered")
+        far = torch.tensor([2**40], device=self.device)
+        torch.zeros(1, device=self.device)[far]
 
     def finish(self, rows: Sequence[int]) -> list[FinishedImage]:
         if self._curse(rows) == "decode":

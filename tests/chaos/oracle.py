@@ -17,9 +17,11 @@ from worker.work import Outcome, Work
 class Oracle:
     """Remembers what it has made. It writes what the workers write, under the same keys, into `blobs`."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, device: str = "cpu") -> None:
         # The workers' cache: which form of an operation is fastest is part of how pixels are rounded.
-        runner = ModelRunner(bundle, 4, "cpu", cache_dir=bundle.parent / "cache")
+        runner = ModelRunner(
+            bundle, 4, device, deterministic=device == "cuda", cache_dir=bundle.parent / "cache"
+        )
         self._engine = Engine(runner, 4, SilentMetrics())
         self._known: dict[str, JobOutput] = {}
 

@@ -24,12 +24,12 @@ HEAD = (
 
 
 @contextmanager
-def scratch() -> Iterator[tuple[Path, Oracle]]:
+def scratch(device: str = "cpu") -> Iterator[tuple[Path, Oracle]]:
     """A folder with a bundle in it, and what the bundle's requests give."""
     folder = Path(tempfile.mkdtemp(prefix="movq-chaos-"))
     try:
         ModelBundle.random(TINY).save(folder / "bundle")
-        yield folder, Oracle(folder / "bundle")
+        yield folder, Oracle(folder / "bundle", device)
     finally:
         shutil.rmtree(folder)
 

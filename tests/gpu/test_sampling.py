@@ -130,7 +130,7 @@ def test_a_graph_does_what_it_recorded_and_the_host_never_waits(batch, way):
         result = unmask_step(logits, codes, K, step, draw)
     graph.replay()
     assert torch.equal(result, expected)
-    step.seed += 1
+    step.seed.add_(1)
     graph.replay()
     assert not torch.equal(result, expected)
     torch.cuda.set_sync_debug_mode("error")
