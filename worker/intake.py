@@ -33,7 +33,7 @@ from worker.work import Cancel, FromEngine, Outcome, Preview, Progress, ToEngine
 LOOK_S = 0.25  # without news, how often deadlines and renewals are looked at
 REAP_EVERY_S = 2.0
 MAX_BACKOFF_S = 1.0
-REUNION_S = 7.0  # after an outage, for others to notice, too, and prove their leases before any is reaped
+REUNION_S = 7.0  # at first and after an outage: others may have to prove their leases before any is reaped
 STORE_AGAIN_S = 1.0
 
 log = structlog.get_logger("movq.intake")
@@ -72,7 +72,8 @@ class Intake:
         self._doorbell = Doorbell(worker.bells, lambda: self._tell(lambda: None))
         worker.on_stop = lambda job_id: self._tell(lambda: self._on_stop(job_id))
         worker.on_watch = lambda job_id, watched: self._tell(lambda: self._on_watch(job_id, watched))
-        self._renew_at_s = self._reap_at_s = 0.0
+        self._renew_at_s = 0.0
+        self._reap_at_s = time.monotonic() + REUNION_S
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="movq-intake", daemon=True)
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from movq_core.errors import QueueUnavailable
 from movq_core.redis_address import RedisAddress
 
 SOCKET_TIMEOUT_S = 5
 SENTINEL_TIMEOUT_S = 1  # then the next one is asked
+OUTAGES = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
+_REFUSALS = ("MISCONF", "NOREPLICAS")  # its disk is full, mostly; it has fewer replicas than it must
 
 
 def open_client(url: str) -> Redis:
@@ -42,3 +50,17 @@ def _usual(timeout_s: float) -> dict[str, Any]:
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
     }
+
+
+@contextmanager
+def outages() -> Iterator[None]:
+    """Redis away or refusing writes, in our own words; everything else is a bug and passes."""
+    try:
+        yield
+    except OUTAGES as error:
+        raise QueueUnavailable(f"Redis: {error}") from error
+    except ResponseError as error:
+        # A pipeline puts words of its own before the server's.
+        if not any(f"{refusal} " in str(error) for refusal in _REFUSALS):
+            raise
+        raise QueueUnavailable(f"Redis: {error}") from error

@@ -1,4 +1,4 @@
-"""RQWorker: the worker's end of the queue; it and `rq_records` alone know Redis and RQ.
+"""RQWorker: the worker's end of the queue; it, `reaper` and `rq_records` alone know Redis and RQ.
 
 One worker holds many executions at once. Each job it has taken is a `Claim`, owned for as long as its lease
 is renewed. Taking jobs and ending them are one script each (see `queue_scripts`), so that a worker whose
@@ -17,8 +17,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -27,9 +26,7 @@ from typing import Any
 import structlog
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError
 from rq import Queue
 from rq.command import parse_payload
 from rq.defaults import RQ_KEY_PREFIX
@@ -38,9 +35,8 @@ from rq.registry import StartedJobRegistry
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
-from rq.worker_registration import clean_worker_registry, register
+from rq.worker_registration import register
 
-from movq_core.errors import QueueUnavailable
 from movq_core.events import watch_channel
 from movq_core.protocol import (
     WORKER_RECORD_S,
@@ -52,16 +48,13 @@ from movq_core.protocol import (
 )
 from worker import queue_scripts
 from worker.claim import Claim, Ending, Lease, Renewal
-from worker.redis_connections import open_client
+from worker.reaper import Reaper
+from worker.redis_connections import OUTAGES, open_client, outages
 from worker.rq_records import claim_of, final_record
 
 WORKER_TTL_S = WORKER_RECORD_S - 60  # RQ adds a minute
-REAPER_LEASE_S = 60  # for a reaper to fail a job without retries: longer than any commit
-REAP_BATCH = 100
 TAKE_BATCH = 16  # jobs in one round trip: a batch's rows, mostly
 _EVENT_TYPES: dict[type, EventType] = {StepEvent: EventType.STEP, PreviewEvent: EventType.PREVIEW}
-_OUTAGES = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError)
-_REFUSALS = ("MISCONF", "NOREPLICAS")  # its disk is full, mostly; it has fewer replicas than it must
 
 log = structlog.get_logger("movq.rq_worker")
 
@@ -85,8 +78,6 @@ class RQWorker(BaseWorker):
         self.on_watch: Callable[[str, bool], None] = lambda *_: None  # and whether anybody watches it
         self.suspended = False
         self._used: Sequence[Any] = (0, 0, 0)  # what each queue has had of us by its weight; TAKE reckons
-        self._rounds = 0
-        self._stranded_since_s: dict[str, float] = {}
         self._queue_keys = [queue.key for queue in self.queues]
         self._wip_keys = [queue.started_job_registry.key for queue in self.queues]
         self._watching = watching
@@ -95,8 +86,7 @@ class RQWorker(BaseWorker):
         self._tell = connection.register_script(queue_scripts.TELL_EVENTS)
         self._end = connection.register_script(queue_scripts.END)
         self._give_back = connection.register_script(queue_scripts.GIVE_BACK)
-        self._reap = connection.register_script(queue_scripts.REAP)
-        self._return_stranded = connection.register_script(queue_scripts.RETURN_STRANDED)
+        self._reaper = Reaper(connection, self.queues, lease_s=lease_s, end=self.end)
 
     @property
     def connection_timeout(self) -> int:
@@ -107,14 +97,14 @@ class RQWorker(BaseWorker):
 
     def open(self) -> None:
         """Register, and listen for commands."""
-        with _outages():
+        with outages():
             self.register_birth()  # type: ignore[no-untyped-call]
             self.subscribe()
             self.set_state(WorkerStatus.IDLE)
 
     def close(self) -> None:
         """Unregister, and let the connections go."""
-        with _outages():
+        with outages():
             try:
                 self.register_death()  # type: ignore[no-untyped-call]
             finally:
@@ -167,7 +157,7 @@ class RQWorker(BaseWorker):
     def _hand_back_strays(self, members: Iterable[str]) -> None:
         for member in members:
             job_id, _, execution_id = member.rpartition(":")
-            with _outages():
+            with outages():
                 origin: Any = self.connection.hget(Job.key_for(job_id), "origin")
             if origin and self.give_back(Claim(job_id, execution_id, origin.decode(), started_at=now())):
                 log.warning("a job whose taking was not answered went back", job_id=job_id)
@@ -181,7 +171,7 @@ class RQWorker(BaseWorker):
 
     def _jobs_wait(self, key: str, timeout_s: int) -> bool:
         """Takes none: a list whose first entry moves to its own head stays as it was."""
-        with _outages():
+        with outages():
             return self._watching.blmove(key, key, timeout_s, "LEFT", "LEFT") is not None
 
     def take(self, images: int) -> list[Claim]:
@@ -192,7 +182,7 @@ class RQWorker(BaseWorker):
         arguments: list[Any] = [
             images, self.lease_s, self.name, self._state, utcformat(started_at), started_at.timestamp(),
         ]  # fmt: skip
-        with _outages():
+        with outages():
             self._used, taken = self._take(keys, [*arguments, *self._used, *executions])
         if taken:
             self._state = WorkerStatus.BUSY
@@ -260,7 +250,7 @@ class RQWorker(BaseWorker):
     def give_back(self, claim: Claim) -> bool:
         """Put a job back to the queue's head, for another worker, without spending a retry."""
         keys = [*self._keys_of(claim), self._queue_key_of(claim)]
-        with _outages():
+        with outages():
             return bool(self._give_back(keys, [claim.member, claim.execution_id, claim.job_id]))
 
     def _queue_key_of(self, claim: Claim) -> str:
@@ -283,7 +273,7 @@ class RQWorker(BaseWorker):
 
         Then none of them has run: a pipeline holds calls of one script.
         """
-        with _outages(), self.connection.pipeline(transaction=False) as pipeline:
+        with outages(), self.connection.pipeline(transaction=False) as pipeline:
             fill(pipeline)
             try:
                 return pipeline.execute()
@@ -293,52 +283,9 @@ class RQWorker(BaseWorker):
                 fill(pipeline)
                 return pipeline.execute()
 
-    # -- other workers' losses ------------------------------------------------------------------
-
     def reap(self) -> dict[str, int]:
-        """Put back the jobs of workers that died; how many by reason. Safe beside other reapers.
-
-        What is less urgent, and costs more commands, is looked after for one queue a time.
-        """
-        execution_id = uuid.uuid4().hex
-        self._rounds += 1
-        queue = self.queues[self._rounds % len(self.queues)]
-        with _outages():
-            back, exhausted = self._reap(
-                [*self._queue_keys, *self._wip_keys], [execution_id, REAPER_LEASE_S, REAP_BATCH]
-            )
-            for job_id, request_id in back:
-                ids = {"job_id": job_id.decode(), "request_id": request_id.decode(errors="replace")}
-                log.warning("a job lost its worker, and is queued again", **ids)
-            for place, job_id in exhausted:
-                self._fail_exhausted(job_id.decode(), execution_id, self.queues[place - 1].name)
-            stranded = self._reap_stranded(queue)
-            queue.finished_job_registry.cleanup()
-            queue.failed_job_registry.cleanup()
-            clean_worker_registry(queue)
-        return {"lease": len(back), "exhausted": len(exhausted), "stranded": stranded}
-
-    def _fail_exhausted(self, job_id: str, execution_id: str, queue: str) -> None:
-        record = self.connection.hgetall(Job.key_for(job_id))
-        claim = claim_of(job_id, execution_id, queue, record, started_at=now(), connection=self.connection)
-        message = "the worker was lost while it ran this job, and no retry is left"
-        self.end([(claim, Ending("failed", message=message))])
-        log.warning("a job failed", **claim.ids, error=message)
-
-    def _reap_stranded(self, queue: Queue) -> int:
-        """Put back ids that stay in a queue's intermediate list for longer than a lease."""
-        seen_s = time.monotonic()
-        seen = queue.intermediate_queue.get_job_ids()
-        for job_id in seen:
-            self._stranded_since_s.setdefault(job_id, seen_s)
-        due = [job_id for job_id in seen if self._stranded_since_s[job_id] < seen_s - self.lease_s]
-        for job_id in due:
-            del self._stranded_since_s[job_id]
-        return sum(self._put_back(queue, job_id) for job_id in due)
-
-    def _put_back(self, queue: Queue, job_id: str) -> int:
-        keys = [queue.intermediate_queue_key, queue.key, Job.key_for(job_id)]
-        return int(self._return_stranded(keys, [job_id]))
+        """Put back the jobs of workers that died; how many by reason."""
+        return self._reaper.reap()
 
     # -- commands, on the pub/sub thread --------------------------------------------------------
 
@@ -383,7 +330,7 @@ class RQWorker(BaseWorker):
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:  # noqa: ARG002
         """Reconnect for ever, after a time-out too: a dead listener would lose every later stop."""
-        if not isinstance(exc, (*_OUTAGES, OSError)):
+        if not isinstance(exc, (*OUTAGES, OSError)):
             raise exc
         time.sleep(1.0)
 
@@ -391,23 +338,9 @@ class RQWorker(BaseWorker):
 def connect(url: str, model: str, *, lease_s: int) -> RQWorker:
     """A worker for the bundle `model` on the Redis at `url`; raises QueueUnavailable."""
     connection = open_client(url)
-    with _outages():
+    with outages():
         connection.ping()
         return RQWorker(connection, open_client(url), model, lease_s=lease_s)
-
-
-@contextmanager
-def _outages() -> Iterator[None]:
-    """Redis away or refusing writes, in our own words; everything else is a bug and passes."""
-    try:
-        yield
-    except _OUTAGES as error:
-        raise QueueUnavailable(f"Redis: {error}") from error
-    except ResponseError as error:
-        # A pipeline puts words of its own before the server's.
-        if not any(f"{refusal} " in str(error) for refusal in _REFUSALS):
-            raise
-        raise QueueUnavailable(f"Redis: {error}") from error
 
 
 def _mapping(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -629,7 +629,7 @@ def test_an_id_left_between_two_lists_comes_back_without_a_retry(shop: Shop, red
         job_id = shop.submit(retries=2)
         Queue.dequeue_any([shop.queue], None, worker.connection, serializer=worker.serializer)
         assert sum(worker.reap()["stranded"] for _ in worker.queues) == 0
-        worker._stranded_since_s[job_id] -= 16
+        worker._reaper._stranded_since_s[job_id] -= 16
         assert sum(worker.reap()["stranded"] for _ in worker.queues) == 1
         assert shop.queue.job_ids == [job_id]
         assert take_one(worker).retries_left == 2
