@@ -110,6 +110,7 @@ def _add_middleware(app: FastAPI, context: Context) -> None:
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
+        max_held_bytes=settings.max_bodies_bytes,
         small=_parsed_by_fastapi(),
         patience_s=settings.client_patience_s,
     )

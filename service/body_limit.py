@@ -1,10 +1,10 @@
-"""BodyLimit: no request body is read beyond its limit, or waited for without end."""
+"""BodyLimit: no body is read beyond its limit, nor all together beyond theirs, nor waited for without end."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -15,23 +15,34 @@ from service.problems import http_problem
 DRAIN_S = 2.0
 MAX_SMALL_BYTES = 64 * 1024  # a generation's fields take two
 SLOWEST_BYTES_PER_S = 16 * 1024  # who is slower uses up our patience
+FULL_RETRY_S = 2
 
 
 class BodyLimit:
-    """ASGI middleware: 413 by Content-Length before a byte is read, else once the count is over; 408.
+    """ASGI middleware: 413 by Content-Length before a byte is read, else once the count is over; 408; 503.
+
+    `max_held_bytes`: of the bodies of all requests that are not answered yet; beyond it is 503.
 
     Bodies of the `small` paths are parsed on the event loop, and may have `MAX_SMALL_BYTES`. A body may keep
     us waiting for `patience_s` in all; each byte that comes wins some of it back.
 
-    After an answer of 413, what the client still sends is thrown away for a moment: closing at once would
-    reset the connection, and the client would never read the answer.
+    After an answer of 413 or 503, what the client still sends is thrown away for a moment: closing at once
+    would reset the connection, and the client would never read the answer.
     """
 
     def __init__(
-        self, app: ASGIApp, max_bytes: int, *, patience_s: float, small: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        *,
+        max_held_bytes: int,
+        patience_s: float,
+        small: Collection[str] = (),
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0
         self._patience_s = patience_s
         self._small = small
 
@@ -40,22 +51,40 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         max_bytes = MAX_SMALL_BYTES if scope["path"] in self._small else self._max_bytes
-        body = _LimitedBody(receive, max_bytes, self._patience_s)
+        body = _LimitedBody(receive, max_bytes, self._patience_s, self._hold)
         draining_send = _DrainingSend(send, body)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > max_bytes:
             body.exceeded = True
             await http_problem(body.too_large())(scope, receive, draining_send)
             return
-        await self._app(scope, body.receive, draining_send)
+        try:
+            await self._app(scope, body.receive, draining_send)
+        finally:
+            self._held_bytes -= body.held_bytes
+
+    def _hold(self, size_bytes: int) -> None:
+        """Raises HTTPException where that would be too much for all."""
+        if self._held_bytes + size_bytes > self._max_held_bytes:
+            raise HTTPException(
+                503,
+                "Too many uploads at once. Send this one again shortly.",
+                headers={"Retry-After": str(FULL_RETRY_S), "Connection": "close"},
+            )
+        self._held_bytes += size_bytes
 
 
 class _LimitedBody:
-    def __init__(self, receive: Receive, max_bytes: int, patience_s: float) -> None:
+    """`hold` is told of bytes before they are kept; `held_bytes` are those that were."""
+
+    def __init__(
+        self, receive: Receive, max_bytes: int, patience_s: float, hold: Callable[[int], None]
+    ) -> None:
         self._receive = receive
+        self._hold = hold
         self._max_bytes = max_bytes
         self._patience_s = self._left_s = patience_s
-        self._received_bytes = 0
+        self.held_bytes = 0
         self._is_whole = False
         self.exceeded = False
 
@@ -71,10 +100,16 @@ class _LimitedBody:
             return await self._receive()
         message = await self._receive_in_time()
         self._is_whole = not message.get("more_body", False)
-        self._received_bytes += len(message.get("body", b""))
-        if self._received_bytes > self._max_bytes:
+        size_bytes = len(message.get("body", b""))
+        if self.held_bytes + size_bytes > self._max_bytes:
             self.exceeded = True
             raise self.too_large()
+        try:
+            self._hold(size_bytes)
+        except HTTPException:
+            self.exceeded = True
+            raise
+        self.held_bytes += size_bytes
         return message
 
     async def _receive_in_time(self) -> Message:
@@ -92,7 +127,7 @@ class _LimitedBody:
         return message
 
     async def drain(self) -> None:
-        """Read and drop the rest, for `DRAIN_S` seconds at most."""
+        """Read the rest and drop it, for `DRAIN_S` seconds at most."""
         try:
             async with asyncio.timeout(DRAIN_S):
                 while (await self._receive()).get("more_body", False):

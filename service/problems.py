@@ -82,6 +82,7 @@ _CODE = {
     409: "job_cancelled",
     413: "too_large",
     415: "unsupported_media_type",
+    503: "too_many_uploads",
     504: "not_finished",
 }
 _INTERNAL = "Something went wrong on our side; it was logged under this request's id."

@@ -43,6 +43,7 @@ class Settings(BaseModel):
     client_patience_s: float = Field(default=15.0, gt=0)  # for headers; for a body's silences, in all
     max_queue_images: int = Field(default=256, ge=1)  # queued and in flight together, of one bundle
     max_upload_bytes: int = Field(default=16 * 2**20, ge=1)
+    max_bodies_bytes: int = Field(default=256 * 2**20, ge=1)  # of all bodies that are not answered yet
     max_image_pixels: int = Field(default=16_777_216, ge=1)
     max_whole_pixels: int = Field(default=1_048_576, ge=1)  # with tiling=whole, whose memory grows with it
     decode_timeout_s: float = Field(default=20.0, gt=0)  # then its process is killed

@@ -21,6 +21,7 @@ from tests.service.conftest import Serve
 from tests.service.pictures import encoded, gradient
 
 PROBLEM = "application/problem+json"
+PNG = {"content-type": "image/png"}
 
 
 def connect(url: str | httpx.URL) -> socket.socket:
@@ -112,6 +113,25 @@ def test_a_slow_but_steady_body_is_waited_for(serve: Serve) -> None:
 
     answer = client.post("/v1/reconstructions", content=body(), headers={"content-type": "image/png"})
     assert answer.status_code in (202, 422), answer.text
+
+
+def test_all_bodies_together_are_bounded(serve: Serve) -> None:
+    """One that is under way keeps others out, and no longer than that; what is small is let in."""
+    client = serve(max_bodies_bytes=100_000)
+    image = encoded(gradient(40, 30))
+    head = b"POST /v1/reconstructions HTTP/1.1\r\nhost: a\r\ncontent-type: image/png\r\n"
+    with connect(client.base_url) as slow:
+        slow.sendall(head + b"content-length: 95000\r\n\r\n" + b"\0" * 94_999)
+        time.sleep(0.3)  # it is read
+        refused = client.post("/v1/reconstructions", content=image + b"\0" * 50_000, headers=PNG)
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "2"
+        assert refused.json()["code"] == "too_many_uploads"
+        assert client.post("/v1/reconstructions", content=image, headers=PNG).status_code == 202
+        slow.sendall(b"\0")
+        assert status(slow.recv(65536)) == 422
+    taken = client.post("/v1/reconstructions", content=image + b"\0" * 50_000, headers=PNG)
+    assert taken.status_code == 202
 
 
 def test_who_hangs_up_in_mid_body_is_no_error_of_ours(
