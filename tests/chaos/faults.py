@@ -5,14 +5,19 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
 
 from redis import RedisError
 
+from movq_client.client import Client
+from movq_client.events import Event
+from movq_client.retries import Retries
 from tests.chaos.house import LEASE_S, QUEUES, Plan, free_port, until
-from tests.chaos.trial import Act, Fault, Scene
-from tests.chaos.wishes import unlucky, wishes
+from tests.chaos.ledger import Entry
+from tests.chaos.trial import OVER_WITHIN_S, Act, Fault, Scene
+from tests.chaos.wishes import generation, unlucky, wishes
 
 LONG_S = LEASE_S + 3.0  # longer than a lease
 HOUR_S = 3600
@@ -62,6 +67,33 @@ def service_moved(scene: Scene) -> Iterator[None]:
     yield
     scene.house.service.env["MOVQ_PORT"] = str(free_port())
     scene.house.service.start()
+
+
+@contextmanager
+def service_killed_under_listeners(scene: Scene) -> Iterator[None]:
+    """Each hears its job's end once, and nothing twice."""
+    entries = [scene.ledger.ask(generation(seed, steps=64, num_images=4)) for seed in range(12)]
+    with (
+        Client(scene.house.url, retries=Retries(attempts=100)) as client,
+        ThreadPoolExecutor(len(entries)) as listeners,
+    ):
+        heard: list[list[Event]] = [[] for _ in entries]
+
+        def listen(entry: Entry, events: list[Event]) -> None:
+            for event in client.job(entry.job_id).events(previews=False):
+                events.append(event)
+
+        listening = [listeners.submit(listen, *pair) for pair in zip(entries, heard, strict=True)]
+        until(lambda: any(event.type == "step" for events in heard for event in events), 30, "steps are told")
+        scene.house.service.kill()
+        yield
+        for future in listening:
+            future.result(OVER_WITHIN_S)
+    for events in heard:
+        types, progress = [event.type for event in events], [event.progress for event in events]
+        assert types.count("started") <= 1, types
+        assert types.index("done") == len(types) - 1, types
+        assert progress == sorted(progress), progress
 
 
 # -- Redis --------------------------------------------------------------------------------------
@@ -233,7 +265,8 @@ def cursed(curse: str) -> Act:
 
 CURSED = Plan(cursed=True, worker_env={"MOVQ_STALLED_S": "3"})
 SMALL_DISKS = Plan(disks={"blobs": 16, "redis": 16})
-CLOCKED = Plan(clock=True)
+CLOCKED = Plan(clock="worker0")
+REDIS_CLOCKED = Plan(clock="redis")
 
 # Cheap enough for every test run: one house, and nobody need be root.
 QUICK = [
@@ -255,6 +288,7 @@ FAULTS = [
     Fault("the service's connection half-open", services_connection_silent, held_s=8, runs_again=False),
     Fault("Redis slow (300 ms each way)", redis_slow, held_s=8),
     Fault("service at another port while jobs run", service_moved, held_s=1, runs_again=False),
+    Fault("service killed under 12 listeners", service_killed_under_listeners, held_s=1, runs_again=False),
     Fault("an orphan between two lists", orphan_in_between, runs_again=False),
     Fault("200 cancels", cancel_races, runs_again=False),
     Fault("worker killed while Redis is away", worker_killed_without_redis, held_s=LONG_S),
@@ -269,4 +303,6 @@ FAULTS = [
     Fault("a job that kills its workers", cursed("poison"), plan=CURSED, failures=1),
     Fault("a worker's clock an hour ahead", clock_ahead, held_s=6, plan=CLOCKED, runs_again=False),
     Fault("a worker's clock an hour behind", clock_behind, held_s=6, plan=CLOCKED, runs_again=False),
+    Fault("Redis' clock an hour ahead", clock_ahead, held_s=6, plan=REDIS_CLOCKED),
+    Fault("Redis' clock an hour behind", clock_behind, held_s=6, plan=REDIS_CLOCKED),
 ]

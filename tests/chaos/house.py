@@ -50,11 +50,12 @@ class Plan:
     workers: int = 2
     worker_env: Mapping[str, str] = field(default_factory=dict)
     cursed: bool = False  # the workers' devices may be cursed, see cursed_worker.py
-    clock: bool = False  # the first worker's clock can be set
+    clock: str = ""  # whose can be set: `worker0`, `redis`
     fsync: str = "everysec"
     retries: int = 2  # a job's; the service's default
     disks: Mapping[str, int] = field(default_factory=dict)
     redis_binary: str | None = None  # instead of the launcher's
+    device: str = "cpu"  # `cuda`: in deterministic mode, for results are compared to the byte
 
 
 class Resident:
@@ -155,7 +156,7 @@ class House:
         self.socket_path = self.folder / "redis.sock"
         command = [*redis_command(self.socket_path, self.redis_dir), "--appendfsync", self.plan.fsync]
         command[0] = self.plan.redis_binary or command[0]
-        self.redis = Resident("redis", command, self._env(), self.folder)
+        self.redis = Resident("redis", command, self._env(**self._clock_of("redis")), self.folder)
         self.redis.start()
         self.client = Redis(unix_socket_path=str(self.socket_path), socket_timeout=10)
         self.wait_for_redis()
@@ -201,13 +202,17 @@ class House:
     def _env(self, **more: str) -> dict[str, str]:
         return {**os.environ, "OMP_NUM_THREADS": "1", "MOVQ_BLOBS_URL": str(self.blobs), **more}
 
-    def _worker(self, index: int) -> Resident:
-        clock = {
+    def _clock_of(self, name: str) -> dict[str, str]:
+        if self.plan.clock != name:
+            return {}
+        return {
             "LD_PRELOAD": str(FAKETIME),
             "FAKETIME_TIMESTAMP_FILE": str(self.clock_path),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as a kernel's clock is set
         }
+
+    def _worker(self, index: int) -> Resident:
         env = self._env(
             MOVQ_REDIS_URL=f"redis://127.0.0.1:{self.proxies[index].port}/0",
             MOVQ_MODEL_DIR=str(self.bundle),
@@ -215,9 +220,11 @@ class House:
             MOVQ_LEASE_S=str(LEASE_S),
             MOVQ_RENEW_S="1",
             MOVQ_ROWS="4",
+            MOVQ_DEVICE=self.plan.device,
+            MOVQ_DETERMINISTIC=str(self.plan.device == "cuda"),
             MOVQ_METRICS_PORT=str(free_port()),
             CHAOS_CURSE=str(self.curse_path),
-            **(clock if self.plan.clock and index == 0 else {}),
+            **self._clock_of(f"worker{index}"),
             **self.plan.worker_env,
         )
         module = "tests.chaos.cursed_worker" if self.plan.cursed else "worker"
@@ -283,7 +290,7 @@ class House:
         return self.in_flight() + sum(int(self.client.llen(f"rq:queue:{queue}")) for queue in QUEUES)
 
     def set_clock(self, offset: str) -> None:
-        """Of the first worker, as faketime writes it: `+3600` is an hour ahead."""
+        """Of whom the plan says, as faketime writes it: `+3600` is an hour ahead."""
         fresh = self.clock_path.with_suffix(".new")
         fresh.write_text(f"{offset}\n")
         fresh.replace(self.clock_path)
