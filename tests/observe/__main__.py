@@ -1,8 +1,8 @@
-"""`python -m tests.observe`: every panel and the alerts against a real Prometheus and a running system.
+"""`python -m tests.observe`, as root: all panels and alerts against a real Prometheus and a running system.
 
 Starts the launcher with models/emoji-64, one more worker later, and Prometheus; lets every kind of visitor
-come; asks each panel's expression for data; makes the causes of alerts and waits until they fire; kills the
-worker among visitors; and draws docs/pictures/dashboards.png from what Prometheus has answered. Six minutes.
+come; asks each panel's expression for data; makes the cause of each alert and waits until it fires; kills the
+worker among visitors; and draws docs/pictures/dashboards.png from what Prometheus has answered. Ten minutes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,21 @@ from redis import Redis
 from benchmarks.load.visitors import Visitors
 from tests.conftest import free_port
 from tests.deploy.dashboards import NAMES, asked_by, dashboard
+from tests.deploy.promtool import PROMETHEUS
 from tests.end_to_end.stack import Stack
-from tests.observe.causes import Watch, another_password, ask, flood, frozen, nearly_full, other_worker
+from tests.observe.causes import (
+    Watch,
+    another_password,
+    ask,
+    decoders_killed,
+    flood,
+    frozen,
+    nearly_full,
+    other_worker,
+    small_disk,
+    unlucky,
+    unsaved,
+)
 from tests.observe.picture import draw
 from tests.observe.prometheus import Prometheus, prometheus
 
@@ -81,8 +94,18 @@ def make_causes(stack: Stack, watch: Watch, other_port: int, scrape_other: Calla
         with nearly_full(redis):
             watch.wait("MovqRedisMemory")
         print("Redis has another password", flush=True)
+        refused = ("MovqRedisDown", "MovqHttpErrors", "MovqRedisErrors", "MovqRetentionFails")
         with another_password(redis):
-            watch.wait("MovqRedisDown", "MovqHttpErrors", meanwhile=lambda: ask(stack))
+            watch.wait(*refused, patience_s=60, meanwhile=lambda: ask(stack))
+        print("Redis cannot write its snapshot", flush=True)
+        with unsaved(stack, redis):
+            watch.wait("MovqRedisNotSaving")
+    print("the disk is small", flush=True)
+    with small_disk(stack):
+        watch.wait("MovqDiskLow")
+    print("decoders are killed", flush=True)
+    with decoders_killed(stack) as upload:
+        watch.wait("MovqDecodersDie", meanwhile=upload)
     print("the service is frozen", flush=True)
     with frozen(stack, "service"):
         watch.wait("MovqServiceDown")
@@ -97,6 +120,23 @@ def make_causes(stack: Stack, watch: Watch, other_port: int, scrape_other: Calla
             watch.wait("MovqJobsRecovered", patience_s=60)
             stack.kill("worker", signal.SIGCONT)
             watch.wait("MovqLeasesLost")
+
+
+def make_curses(stack: Stack, watch: Watch, other_port: int) -> None:
+    """What a worker's device may do; the launcher's own worker stands still meanwhile."""
+    curse_path = stack.data_dir / "curse"
+    with frozen(stack, "worker"), other_worker(stack, other_port, curse_path) as cursed:
+        print("images cannot be decoded", flush=True)
+        curse_path.write_text("decode")
+        watch.wait("MovqJobsRetried", "MovqJobsFail", patience_s=90, meanwhile=lambda: unlucky(stack))
+        print("the engine stalls", flush=True)
+        curse_path.write_text("stall")
+        unlucky(stack)
+        watch.wait("MovqStepStalled", patience_s=90)
+        print("a job kills its workers", flush=True)
+        curse_path.write_text("poison")
+        cursed.kill()
+        watch.wait("MovqJobsGivenUp", patience_s=180, meanwhile=cursed.keep)
 
 
 def main() -> None:
@@ -121,6 +161,7 @@ def main() -> None:
         with_other = {**targets, "movq-worker": [port, other_port]}
         try:
             make_causes(stack, watch, other_port, lambda: asked.scrape(with_other))
+            make_curses(stack, watch, other_port)
             with visited(stack):
                 time.sleep(VISIT_S / 3)
                 stack.kill("worker")  # its jobs come back while others are served
@@ -129,6 +170,8 @@ def main() -> None:
                 print(f"{alert} fired {after_s:.0f} s after its cause", flush=True)
             draw(asked, begun_s, ROOT / "docs" / "pictures" / "dashboards.png")
     assert not empty
+    rules = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
+    assert watch.fired.keys() == {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
 
 
 if __name__ == "__main__":
