@@ -265,6 +265,7 @@ def cursed(curse: str) -> Act:
 
 CURSED = Plan(cursed=True, worker_env={"MOVQ_STALLED_S": "3"})
 SMALL_DISKS = Plan(disks={"blobs": 16, "redis": 16})
+TWO_DOORS = Plan(services=2)
 CLOCKED = Plan(clock="worker0")
 REDIS_CLOCKED = Plan(clock="redis")
 
@@ -288,6 +289,7 @@ FAULTS = [
     Fault("the service's connection half-open", services_connection_silent, held_s=8, runs_again=False),
     Fault("Redis slow (300 ms each way)", redis_slow, held_s=8),
     Fault("service at another port while jobs run", service_moved, held_s=1, runs_again=False),
+    Fault("one of two services killed (kill -9)", service_killed, held_s=1, plan=TWO_DOORS, runs_again=False),
     Fault("service killed under 12 listeners", service_killed_under_listeners, held_s=1, runs_again=False),
     Fault("an orphan between two lists", orphan_in_between, runs_again=False),
     Fault("200 cancels", cancel_races, runs_again=False),

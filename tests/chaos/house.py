@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Plan:
     """What a house is like. `disks`: small tmpfs instead of plain folders, by MiB: `blobs`, `redis`."""
 
     workers: int = 2
+    services: int = 1
     worker_env: Mapping[str, str] = field(default_factory=dict)
     cursed: bool = False  # the workers' devices may be cursed, see cursed_worker.py
     clock: str = ""  # whose can be set: `worker0`, `redis`
@@ -160,10 +162,11 @@ class House:
         self.redis.start()
         self.client = Redis(unix_socket_path=str(self.socket_path), socket_timeout=10)
         self.wait_for_redis()
-        self.proxies = [Proxy(self.socket_path) for _ in range(self.plan.workers + 1)]
+        self.proxies = [Proxy(self.socket_path) for _ in range(self.plan.workers + self.plan.services)]
         self.workers = [self._worker(index) for index in range(self.plan.workers)]
-        self.service = self._service(self.proxies[-1])
-        for resident in (*self.workers, self.service):
+        self.services = [self._service(index) for index in range(self.plan.services)]
+        self._doors = cycle(self.services)
+        for resident in (*self.workers, *self.services):
             resident.start()
         self._keeper.start()
         self.wait_until_ready()
@@ -185,8 +188,8 @@ class House:
 
     @property
     def residents(self) -> list[Resident]:
-        found = [getattr(self, name, None) for name in ("redis", "service")]
-        return [resident for resident in (*getattr(self, "workers", []), *found) if resident]
+        redis = [self.redis] if hasattr(self, "redis") else []
+        return [*getattr(self, "workers", []), *getattr(self, "services", []), *redis]
 
     def _keep(self) -> None:
         while not self._closing.wait(KEEPER_LOOKS_S):
@@ -230,20 +233,29 @@ class House:
         module = "tests.chaos.cursed_worker" if self.plan.cursed else "worker"
         return Resident(f"worker{index}", [sys.executable, "-m", module], env, self.folder)
 
-    def _service(self, proxy: Proxy) -> Resident:
+    def _service(self, index: int) -> Resident:
         env = self._env(
-            MOVQ_REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0",
+            MOVQ_REDIS_URL=f"redis://127.0.0.1:{self.proxies[self.plan.workers + index].port}/0",
             MOVQ_MODELS=str(self.bundle),
             MOVQ_MAX_QUEUE_IMAGES="1000",
             MOVQ_MAX_RETRIES=str(self.plan.retries),
             MOVQ_PORT=str(free_port()),
         )
-        return Resident("service", [sys.executable, "-m", "service"], env, self.folder)
+        return Resident(f"service{index}", [sys.executable, "-m", "service"], env, self.folder)
+
+    @property
+    def service(self) -> Resident:
+        """The first, and mostly the only one."""
+        return self.services[0]
 
     @property
     def url(self) -> str:
-        """The service's; it may move."""
-        return f"http://127.0.0.1:{self.service.env['MOVQ_PORT']}"
+        """The first service's; it may move."""
+        return _url_of(self.service)
+
+    def next_url(self) -> str:
+        """Another service's each time, as a balancer would have it."""
+        return _url_of(next(self._doors))
 
     # -- how it is ------------------------------------------------------------------------------
 
@@ -257,12 +269,15 @@ class House:
             return False
 
     def wait_until_ready(self, timeout_s: float = 90) -> None:
-        """The service answers, and every worker is registered and answers scrapes."""
+        """Every service answers, and every worker is registered and answers scrapes."""
 
         def ready() -> bool:
             try:
-                models = httpx.get(f"{self.url}/readyz", timeout=5).json()["models"]
-                return models[0]["workers"] >= len(self.workers) and all(
+                counts = [
+                    httpx.get(f"{_url_of(service)}/readyz", timeout=5).json()["models"][0]["workers"]
+                    for service in self.services
+                ]
+                return min(counts) >= len(self.workers) and all(
                     self.rows(worker) is not None for worker in self.workers
                 )
             except (httpx.HTTPError, KeyError, ValueError):
@@ -315,3 +330,7 @@ class House:
             return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
         until(done, 20, f"{name} remounted {how}")
+
+
+def _url_of(service: Resident) -> str:
+    return f"http://127.0.0.1:{service.env['MOVQ_PORT']}"

@@ -121,7 +121,7 @@ class Ledger:
     def _insist(self, method: str, path: str, entry: Entry, **options: object) -> httpx.Response | None:
         while not self._closed:
             try:
-                answer = self._http.request(method, self._house.url + path, **options)
+                answer = self._http.request(method, self._house.next_url() + path, **options)
             except httpx.TransportError:
                 entry.answers_lost += 1
             else:
