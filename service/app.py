@@ -107,10 +107,11 @@ def create_app(
 def _add_middleware(app: FastAPI, context: Context) -> None:
     """Each one stands outside those before it."""
     settings = context.settings
+    max_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     app.add_middleware(
         BodyLimit,
-        max_bytes=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
-        max_held_bytes=settings.max_bodies_bytes,
+        max_bytes=max_bytes,
+        max_held_bytes=max(settings.max_bodies_bytes, max_bytes),  # one alone always fits
         small=_parsed_by_fastapi(),
         patience_s=settings.client_patience_s,
     )
