@@ -22,14 +22,13 @@ export -f serve
 export out
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-for name in "${@:-tests tables serve slow}"; do
-  for part in $name; do
-    case $part in
-      tests) stage tests 160 python3 -m pytest -q -rA --durations 8 --noconftest -p no:cacheprovider -c /dev/null --rootdir . tests/gpu ;;
-      tables) stage tables 120 python3 -m benchmarks.gpu --json "$out/tables.json" --only prior --only overhead \
-        --only sampling --only agreement --only deterministic --only memory ;;
-      serve) stage serve 100 bash -c 'serve "$(mktemp -d)"' ;;
-      slow) stage slow 110 python3 -m benchmarks.gpu --json "$out/slow.json" --only in-order --only decoders ;;
-    esac
-  done
+for name in ${*:-tests tables serve slow}; do
+  case $name in
+    tests) stage tests 300 python3 -m pytest -q -rA --durations 8 --noconftest -p no:cacheprovider -c /dev/null --rootdir . tests/gpu ;;
+    tables) stage tables 120 python3 -m benchmarks.gpu --json "$out/tables.json" --only prior --only overhead \
+      --only sampling --only agreement --only deterministic --only memory ;;
+    serve) stage serve 120 bash -c 'serve "$(mktemp -d)"' ;;
+    slow) stage slow 300 python3 -m benchmarks.gpu --json "$out/slow.json" --only in-order --only decoders ;;
+    *) echo "there is no stage $name" >&2 && exit 2 ;;
+  esac
 done
