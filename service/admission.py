@@ -30,6 +30,7 @@ class Load:
     queued: Mapping[Priority, Count] = field(default_factory=dict)
     in_flight: Sequence[InFlight] = ()
     images_per_s: float = 0.0  # finished lately; 0 when none was
+    steps_an_image: float = 1.0  # of these
 
     @property
     def queued_jobs(self) -> int:
@@ -55,7 +56,8 @@ class Load:
         """Seconds until `images` images have left, in whole ones as HTTP has them."""
         if self.images_per_s <= 0:
             return RETRY_WITHOUT_A_RATE_S
-        wait_s = math.ceil(seconds_until_gone(images, self.in_flight, self.images_per_s))
+        gone_s = seconds_until_gone(images, self.in_flight, self.images_per_s, self.steps_an_image)
+        wait_s = math.ceil(gone_s)
         return min(LONGEST_RETRY_S, max(SHORTEST_RETRY_S, wait_s))
 
     def estimated_wait_s(self, priority: Priority, position: int) -> float | None:

@@ -114,6 +114,11 @@ def images_of(request: Request) -> int:
     return request.num_images if isinstance(request, GenerateRequest | EditRequest) else 1
 
 
+def steps_of(request: Request) -> int:
+    """How many steps each of them takes; what takes none counts as one."""
+    return request.sampling.steps if isinstance(request, GenerateRequest | EditRequest) else 1
+
+
 _BY_RQ_STATUS = {
     "started": Status.RUNNING,
     "finished": Status.SUCCEEDED,

@@ -1,9 +1,9 @@
 """JobStore: RQ's own job records, created, read, listed, awaited and cancelled.
 
 It, `rq_records` and `events` alone know Redis and RQ. There is no second job table: what the service needs
-beyond RQ's fields stands beside them in the job's hash (`images`, and where set `owner`, `deadline_s`,
-`deadline_at`, `webhook_url`, `request_id`, `traceparent`, `progress`); a job's model and priority are told by
-its queue's name.
+beyond RQ's fields stands beside them in the job's hash (`images`, `steps`, and where set `owner`,
+`deadline_s`, `deadline_at`, `webhook_url`, `request_id`, `traceparent`, `progress`); a job's model and
+priority are told by its queue's name.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from movq_core.errors import IdempotencyConflict, JobNotFound, QueueUnavailable, TooManyRequests
 from movq_core.protocol import WORKER_RECORD_S, Priority, Request, queue_name
 from service.admission import Admission, Count, Load
-from service.job import Job, Status, Submission, Submitted, images_of
-from service.pace import PACE_RUNS, InFlight, images_per_s
+from service.job import Job, Status, Submission, Submitted, images_of, steps_of
+from service.pace import PACE_RUNS, InFlight, images_per_s, steps_an_image
 from service.queue_scripts import CANCEL, ENQUEUE, LOAD, STOP
 from service.redis_connections import open_async_client, open_client, outage_told
 from service.redis_state import RedisState
@@ -147,6 +147,7 @@ class JobStore:
         keys, owner, idempotency = Keys(submission.model), request.owner or "-", submission.idempotency
         ours = {
             "images": images_of(request),
+            "steps": steps_of(request),
             "owner": request.owner,
             "deadline_s": submission.deadline_s,
             "webhook_url": submission.webhook_url,
@@ -329,9 +330,9 @@ class JobStore:
                 [self._settings.result_ttl_s, RATE_WINDOW_S, PACE_RUNS],
             )
         queued = {priority: Count(*told[2 * i : 2 * i + 2]) for i, priority in enumerate(Priority)}
-        in_flight = [InFlight(int(images), float(age_s)) for images, age_s in told[6]]
+        in_flight = [InFlight(int(images), float(age_s), int(steps)) for images, age_s, steps in told[6]]
         runs = [run for fields in told[7] if (run := run_of(*fields))]
-        load = Load(queued, in_flight, images_per_s(runs))
+        load = Load(queued, in_flight, images_per_s(runs), steps_an_image(runs))
         self._loads[model] = time.monotonic(), load
         return load
 

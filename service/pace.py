@@ -1,4 +1,4 @@
-"""The pace of a bundle's workers: images a second while they have some to make."""
+"""The pace of a bundle's workers: images a second while they have any to make, and of how many steps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ PACE_RUNS = 64  # the pace is told by the last of them
 
 @dataclass(frozen=True)
 class Run:
-    """A job's time with its worker, in seconds since 1970."""
+    """A job's time with its worker, in seconds since 1970; each of its images took so many steps."""
 
     images: int
     started_s: float
     ended_s: float
+    steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,29 @@ class InFlight:
 
     images: int
     age_s: float
+    steps: int = 1
 
 
-def seconds_until_gone(images: int, in_flight: Sequence[InFlight], pace: float) -> float:
-    """How long until so many images have left, at a pace of so many a second.
+def seconds_until_gone(
+    images: int, in_flight: Sequence[InFlight], pace: float, steps_an_image: float = 1.0
+) -> float:
+    """How long until so many images have left, at a pace of so many a second, each of so many steps.
 
     A job's images leave together, and jobs that were taken together leave together: after a burst nothing
-    leaves for as long as a full house takes, and then all of it. By Little's law that is how long each is
-    with its worker. Behind those that run, images leave at the pace.
+    leaves for as long as a full house takes, and then all of it. By Little's law a step of the house takes
+    as long as it has images, by their pace. Behind those that run follow others of as many steps.
     """
-    stay_s = sum(job.images for job in in_flight) / pace
+    in_house = sum(job.images for job in in_flight)
+    image_steps_per_s = pace * steps_an_image
+    step_s = in_house / image_steps_per_s
     left_s = 0.0
-    for job in sorted(in_flight, key=lambda job: job.age_s, reverse=True):
-        left_s = max(0.0, stay_s - job.age_s)
+    for job in sorted(in_flight, key=lambda job: job.steps * step_s - job.age_s):
+        left_s = max(0.0, job.steps * step_s - job.age_s)
         images -= job.images
         if images <= 0:
             return left_s
-    return left_s + images / pace
+    steps = sum(job.images * job.steps for job in in_flight) / in_house if in_house else steps_an_image
+    return left_s + images * steps / image_steps_per_s
 
 
 def images_per_s(runs: Sequence[Run]) -> float:
@@ -56,6 +63,13 @@ def images_per_s(runs: Sequence[Run]) -> float:
     if busy_s := _busy_s(later, since_s=last[0].ended_s):
         return sum(run.images for run in later) / busy_s
     return sum(run.images for run in last) / max(1e-3, _busy_s(last, since_s=0.0))
+
+
+def steps_an_image(runs: Sequence[Run]) -> float:
+    """By the same runs; 1 without any."""
+    last = sorted(runs, key=lambda run: run.ended_s)[-PACE_RUNS:]
+    images = sum(run.images for run in last)
+    return sum(run.images * run.steps for run in last) / images if images else 1.0
 
 
 def _busy_s(runs: Iterable[Run], since_s: float) -> float:

@@ -124,9 +124,9 @@ return 1
 
 # KEYS the bundle's three queues, their registries of running executions, and of finished jobs. ARGV seconds
 # that a finished record is kept; how far back, and of how many jobs of a queue, runs are looked for.
-# Returns jobs and images of each queue; {images, seconds since it was taken} of each job that runs; and
-# {images, start, end} of each that succeeded lately. RQ scores a finished job by its expiry, which is a fixed
-# time after its end.
+# Returns jobs and images of each queue; {images, seconds since it was taken, steps} of each job that runs;
+# and {images, start, end, steps} of each that succeeded lately. RQ scores a finished job by its expiry, which
+# is a fixed time after its end.
 LOAD = (
     _COUNT
     + """
@@ -138,16 +138,16 @@ for place = 1, 3 do
   table.insert(told, jobs)
   table.insert(told, images)
   local taken = redis.call('SORT', KEYS[place + 3], 'BY', 'nosort',
-    'GET', 'rq:execution:*->images', 'GET', 'rq:execution:*->created_at')
-  for i = 1, #taken, 2 do
+    'GET', 'rq:execution:*->images', 'GET', 'rq:execution:*->created_at', 'GET', 'rq:execution:*->steps')
+  for i = 1, #taken, 3 do
     local age = taken[i + 1] and clock[1] + clock[2] / 1e6 - (tonumber(taken[i + 1]) or clock[1]) or 0
-    table.insert(in_flight, {taken[i] or 1, tostring(age)})
+    table.insert(in_flight, {taken[i] or 1, tostring(age), taken[i + 2] or 1})
   end
   local since = now - tonumber(ARGV[2])
   local recent =
     redis.call('ZREVRANGEBYSCORE', KEYS[place + 6], '+inf', since, 'LIMIT', 0, ARGV[3])
   for _, id in ipairs(recent) do
-    table.insert(runs, redis.call('HMGET', 'rq:job:' .. id, 'images', 'started_at', 'ended_at'))
+    table.insert(runs, redis.call('HMGET', 'rq:job:' .. id, 'images', 'started_at', 'ended_at', 'steps'))
   end
 end
 table.insert(told, in_flight)

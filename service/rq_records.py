@@ -151,11 +151,17 @@ def succeeded(job: Job, result: Result) -> Job:
     )
 
 
-def run_of(images: bytes | None, started_at: bytes | None, ended_at: bytes | None) -> Run | None:
+def run_of(
+    images: bytes | None, started_at: bytes | None, ended_at: bytes | None, steps: bytes | None
+) -> Run | None:
     """When a job ran, by the clock of its worker; None when its record does not say, or has expired."""
     if not started_at or not ended_at:
         return None
-    return Run(int(images or 1), str_to_date(started_at).timestamp(), str_to_date(ended_at).timestamp())
+    try:
+        began_s, ended_s = (str_to_date(moment).timestamp() for moment in (started_at, ended_at))
+        return Run(int(images or 1), began_s, ended_s, int(steps or 1))
+    except ValueError:  # somebody else has written there
+        return None
 
 
 def queue_key(name: str) -> str:

@@ -5,11 +5,12 @@ trip. Leases are compared with the server's clock: workers on several hosts need
 keys are RQ's, and what stands in them is what RQ's own tools read; QUEUE is `movq.<bundle>.<priority>`:
 
     rq:queue:QUEUE                  list: ids of the jobs that wait
-    rq:job:ID                       hash: the job; ours are `images`, `owner`, `deadline_s`, `deadline_at`,
-                                    `webhook_url`, `request_id`, `traceparent`, `progress`, `lost`
-                                    and `stop`
+    rq:job:ID                       hash: the job; ours are `images`, `steps`, `owner`, `deadline_s`,
+                                    `deadline_at`, `webhook_url`, `request_id`, `traceparent`, `progress`,
+                                    `lost` and `stop`
     rq:wip:QUEUE                    sorted set: `ID:EXECUTION` -> end of the lease; the entry is the ownership
-    rq:execution:ID:EXECUTION       hash: which worker, since when; `images` is ours, the service adds them up
+    rq:execution:ID:EXECUTION       hash: which worker, since when; ours are `images` and `steps`, which the
+                                    service adds up
     rq:executions:ID                sorted set: the job's executions, to tell whom to stop
     rq:worker:NAME:executions       set: the worker's `ID:EXECUTION`, which `rq info` counts
     rq:results:ID                   stream: how it ended; the service waits on it
@@ -22,6 +23,7 @@ what a reaper finds them by. The keys of a job's events, and how one is told, ar
 from __future__ import annotations
 
 from movq_core.events import TELL
+from movq_core.params import MAX_STEPS
 from movq_core.protocol import MAX_IMAGES, Priority
 
 _WEIGHTS = ", ".join(str(priority.weight) for priority in Priority)
@@ -69,6 +71,8 @@ while room > 0 and #taken < most do
     local member = id .. ':' .. execution
     local images = tonumber(job.images or 1) or 1
     if not (images >= 1 and images <= {MAX_IMAGES}) then images = 1 end
+    local steps = tonumber(job.steps or 1) or 1
+    if not (steps >= 1 and steps <= {MAX_STEPS}) then steps = 1 end
     level, used[place] = used[place], used[place] + images / weights[place]
     redis.call('HSET', key, 'status', 'started', 'worker_name', name,
       'started_at', ARGV[5], 'last_heartbeat', ARGV[5])
@@ -77,7 +81,7 @@ while room > 0 and #taken < most do
     if job.progress then redis.call('HDEL', key, 'progress') end
     redis.call('ZADD', KEYS[place + 3], server_now + lease, member)
     redis.call('HSET', 'rq:execution:' .. member, 'id', execution, 'job_id', id, 'worker_name', name,
-      'created_at', ARGV[6], 'last_heartbeat', ARGV[6], 'images', images)
+      'created_at', ARGV[6], 'last_heartbeat', ARGV[6], 'images', images, 'steps', steps)
     redis.call('ZADD', 'rq:executions:' .. id, server_now + lease + 60, execution)
     redis.call('SADD', KEYS[8], member)
     local watched = tell(id, 'started', '{{}}') and is_watched(id, server_now)

@@ -26,6 +26,7 @@ from movq_core.errors import (
     TooManyRequests,
 )
 from movq_core.manifest import Manifest
+from movq_core.params import SamplingParams
 from movq_core.protocol import GenerateRequest, JobOutput, Priority, Timings
 from service.job import Idempotency, Job, Status, Submission, Submitted
 from service.jobs import JobStore
@@ -53,8 +54,16 @@ def ask(url: str, question: Callable[[JobStore], Awaitable[T]], **settings: int)
     return asyncio.run(asked())
 
 
-def submit(url: str, owner: str | None = None, images: int = 1, model: str = MODEL, **said: object) -> Job:
-    request, submission = GenerateRequest(owner=owner, num_images=images), Submission(model, **said)
+def submit(
+    url: str,
+    owner: str | None = None,
+    images: int = 1,
+    model: str = MODEL,
+    steps: int = 12,
+    **said: object,
+) -> Job:
+    request = GenerateRequest(owner=owner, num_images=images, sampling=SamplingParams(steps=steps))
+    submission = Submission(model, **said)
     return ask(url, lambda store: store.submit(request, submission)).job
 
 
@@ -331,5 +340,21 @@ def test_a_rest_says_nothing_of_the_pace(redis_url: str, redis: Redis, worker: R
     redis.hset(f"rq:job:{job.id}", mapping={name: utcformat(at) for name, at in ran.items()})
     redis.zincrby("rq:finished:movq.emoji-64.normal", -600, job.id)
     load = ask(redis_url, lambda store: store.load(MODEL))
-    assert load.images_per_s == pytest.approx(2.0)
+    assert (load.images_per_s, load.steps_an_image) == pytest.approx((2.0, 12.0))
     assert load.retry_after_s(3) == 2
+
+
+def test_more_steps_than_before_take_longer(redis_url: str, redis: Redis, worker: RQWorker) -> None:
+    """The pace was that of twelve steps, four images in two seconds; those that run now take sixty."""
+    job = submit(redis_url, images=4)
+    worker.end([(take(worker), SUCCEEDED)])
+    ago = datetime.now(UTC) - timedelta(seconds=10)
+    ran = {"started_at": ago, "ended_at": ago + timedelta(seconds=2)}
+    redis.hset(f"rq:job:{job.id}", mapping={name: utcformat(at) for name, at in ran.items()})
+    submit(redis_url, images=4, steps=60)
+    take(worker)
+    load = ask(redis_url, lambda store: store.load(MODEL))
+    assert [(running.images, running.steps) for running in load.in_flight] == [(4, 60)]
+    assert load.retry_after_s(1) == 10
+    redis.hset(f"rq:job:{job.id}", "steps", "many")
+    assert ask(redis_url, lambda store: store.load(MODEL)).images_per_s == 0.0, "an odd record tells nothing"

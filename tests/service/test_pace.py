@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.pace import PACE_RUNS, InFlight, Run, images_per_s, seconds_until_gone
+from service.pace import PACE_RUNS, InFlight, Run, images_per_s, seconds_until_gone, steps_an_image
 
 NOW_S = 1.8e9
 
@@ -57,6 +57,21 @@ def test_a_house_that_came_one_by_one_leaves_one_by_one() -> None:
     house = [InFlight(1, age_s=place / 8) for place in range(16)]
     waits_s = [seconds_until_gone(images, house, pace=8.0) for images in (1, 2, 9)]
     assert waits_s == pytest.approx([1 / 8, 2 / 8, 9 / 8])
+
+
+def test_a_house_of_longer_jobs_stays_longer() -> None:
+    """Twelve steps were the pace, eight images a second; the sixteen that run now take forty-eight each."""
+    house = [InFlight(1, age_s=1.0, steps=48)] * 16
+    assert seconds_until_gone(1, house, pace=8.0, steps_an_image=12) == 7.0
+    assert seconds_until_gone(24, house, pace=8.0, steps_an_image=12) == 7.0 + 4.0
+    mixed = [InFlight(8, age_s=0.0, steps=48), InFlight(8, age_s=0.0, steps=12)]
+    waits_s = [seconds_until_gone(images, mixed, pace=8.0, steps_an_image=12) for images in (8, 9, 16)]
+    assert waits_s == [2.0, 8.0, 8.0], "who has fewer steps leaves first, though he came second"
+
+
+def test_steps_of_the_last_ones() -> None:
+    assert steps_an_image([]) == 1.0
+    assert steps_an_image([Run(1, 0.0, 1.0, steps=12), Run(3, 0.0, 1.0, steps=48)]) == 39.0
 
 
 def test_who_is_late_may_leave_at_any_moment() -> None:
