@@ -53,8 +53,18 @@ class FullQueue:
             await asyncio.sleep(ASK_EVERY_S)
             answer = await self._ask(images)
         true_s = time.perf_counter() - asked_s
-        await asyncio.gather(*map(self._client.delete, [*filling, answer.json()["links"]["self"]]))
+        await self._clear([*filling, answer.json()["links"]["self"]])
         return Told(images, told_s, true_s)
+
+    async def _clear(self, links: list[str]) -> None:
+        """Cancel those that wait, and let those that run end: work that is thrown away is in no pace."""
+        while links:
+            jobs = [(await self._client.get(link)).json() for link in links]
+            waiting = [job["links"]["self"] for job in jobs if job["status"] == "queued"]
+            running = [job["links"]["self"] for job in jobs if job["status"] == "running"]
+            await asyncio.gather(*map(self._client.delete, waiting))
+            await asyncio.sleep(ASK_EVERY_S)
+            links = waiting + running
 
     async def _fill(self) -> list[str]:
         """Links of the jobs: large ones first, then what still fits."""
