@@ -44,7 +44,7 @@ chaos: .venv/dev.stamp ## every fault in turn, then ten minutes of faults at ran
 	PYTHONPATH=. $(BIN)/python -m tests.chaos.table
 	PYTHONPATH=. $(BIN)/python -m tests.chaos.storm --minutes 10 $(if $(SEED),--seed $(SEED))
 
-observe: .venv/dev.stamp ## all panels and alerts against a real Prometheus and a running system, and a picture of it (as root; ten minutes)
+observe: .venv/dev.stamp ## all panels and alerts against a real Prometheus and a running system, and a picture of it (as root; seven minutes)
 	PYTHONPATH=. $(BIN)/python -m tests.observe
 
 fuzz-files: .venv/fuzz.stamp ## hostile bytes against everything that reads others' files; MINUTES= for each of the seven targets

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import http_problem
+from service.problems import CodedHTTPException, http_problem
 
 DRAIN_S = 2.0
 MAX_SMALL_BYTES = 64 * 1024  # a generation's fields take two
@@ -66,8 +66,9 @@ class BodyLimit:
     def _hold(self, size_bytes: int) -> None:
         """Raises HTTPException where that would be too much for all."""
         if self._held_bytes + size_bytes > self._max_held_bytes:
-            raise HTTPException(
+            raise CodedHTTPException(
                 503,
+                "too_many_uploads",
                 "Too many uploads at once. Send this one again shortly.",
                 headers={"Retry-After": str(FULL_RETRY_S), "Connection": "close"},
             )

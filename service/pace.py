@@ -56,7 +56,7 @@ def images_per_s(runs: Sequence[Run]) -> float:
     to the last, so that what was begun before, and is running now, evens out; where all ended at one moment,
     from the first start on.
     """
-    last = sorted(runs, key=lambda run: run.ended_s)[-PACE_RUNS:]
+    last = _last(runs)
     if not last:
         return 0.0
     later = last[1:]
@@ -67,9 +67,13 @@ def images_per_s(runs: Sequence[Run]) -> float:
 
 def steps_an_image(runs: Sequence[Run]) -> float:
     """By the same runs; 1 without any."""
-    last = sorted(runs, key=lambda run: run.ended_s)[-PACE_RUNS:]
+    last = _last(runs)
     images = sum(run.images for run in last)
     return sum(run.images * run.steps for run in last) / images if images else 1.0
+
+
+def _last(runs: Iterable[Run]) -> Sequence[Run]:
+    return sorted(runs, key=lambda run: run.ended_s)[-PACE_RUNS:]
 
 
 def _busy_s(runs: Iterable[Run], since_s: float) -> float:

@@ -82,7 +82,6 @@ _CODE = {
     409: "job_cancelled",
     413: "too_large",
     415: "unsupported_media_type",
-    503: "too_many_uploads",
     504: "not_finished",
 }
 _INTERNAL = "Something went wrong on our side; it was logged under this request's id."
@@ -154,9 +153,18 @@ def _openai_error(status: int, code: str, detail: str, errors: Sequence[FieldPro
     return OpenAIError(message=detail, type=kind, param=param, code=code)
 
 
+class CodedHTTPException(HTTPException):
+    """One whose status alone does not tell what it is: `code` does."""
+
+    def __init__(self, status_code: int, code: str, detail: str, headers: Mapping[str, str]) -> None:
+        super().__init__(status_code, detail, headers)
+        self.code = code
+
+
 def http_problem(error: HTTPException, path: str = "") -> JSONResponse:
     """The answer to an error that speaks HTTP already."""
-    code = _CODE.get(error.status_code, "error")
+    own_code = error.code if isinstance(error, CodedHTTPException) else "error"
+    code = _CODE.get(error.status_code, own_code)
     return problem(error.status_code, code, str(error.detail), headers=error.headers, path=path)
 
 

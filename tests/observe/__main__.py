@@ -2,7 +2,7 @@
 
 Starts the launcher with models/emoji-64, one more worker later, and Prometheus; lets every kind of visitor
 come; asks each panel's expression for data; makes the cause of each alert and waits until it fires; kills the
-worker among visitors; and draws docs/pictures/dashboards.png from what Prometheus has answered. Ten minutes.
+worker among visitors; and draws docs/pictures/dashboards.png from what Prometheus has answered. 7 minutes.
 """
 
 from __future__ import annotations

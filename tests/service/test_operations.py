@@ -42,6 +42,7 @@ def test_readyz_wants_a_worker(client: httpx.Client) -> None:
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"] == "No worker is listening; jobs wait until one comes."
+    assert answer.json()["code"] == "error"
 
 
 def test_readyz_with_a_worker(client: httpx.Client, worker: StandIn) -> None:

@@ -582,6 +582,19 @@ def test_the_reaper_takes_a_lost_execution_from_its_workers_list(shop: Shop, red
         assert dead.current_execution_count == 0
 
 
+def test_who_has_just_started_lets_others_prove_their_leases(
+    shop: Shop, hire: Callable[..., Crew], redis_url: str
+) -> None:
+    """It may have missed an outage of Redis that was longer than a lease."""
+    with bare_worker(redis_url) as other:
+        shop.submit()
+        claim = take_one(other)
+        expire_leases(shop)
+        hire()
+        time.sleep(1.0)
+        assert other.renew({claim: None}) == [OWNED]
+
+
 def test_jobs_end_together_each_by_its_own_lease(shop: Shop, redis_url: str) -> None:
     with bare_worker(redis_url) as worker:
         job_ids = [shop.submit() for _ in range(3)]
